@@ -94,7 +94,7 @@ class Grid:
     @cached_property
     def lps_to_index_matrix(self) -> Float:
         """Inverse of ``index_to_lps``, (4, 4)."""
-        return np.linalg.inv(self.index_to_lps)
+        return np.asarray(np.linalg.inv(self.index_to_lps), dtype=np.float64)
 
     def points_lps(self, voxels: NDArray[np.integer] | None = None) -> Float:
         """Centers of voxels.
