@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 
 class Progress(Protocol):
@@ -49,7 +49,7 @@ class Bars(AbstractContextManager["Bars"]):
         from tqdm import tqdm
 
         self._tqdm = tqdm
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
         self._name = ""
 
     def step(self, name: str, fraction: float, message: str = "") -> None:

@@ -1,0 +1,1 @@
+"""Reading and writing of DICOM (and of NRRD and NIfTI images as Slicer writes them)."""

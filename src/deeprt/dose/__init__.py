@@ -1,0 +1,1 @@
+"""Dose of photon beams: ray tracing, kernels and the dose influence operator."""

@@ -1,0 +1,1 @@
+"""Judgement of a dose: DVH, metrics, goals, gamma, reports."""

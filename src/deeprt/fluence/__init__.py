@@ -1,0 +1,1 @@
+"""Fluence: objectives, the problem they make up, and its solvers."""
