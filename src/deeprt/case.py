@@ -46,6 +46,8 @@ class HuTable:
         return np.interp(hu, self.hu, self.density).astype(np.float32)
 
 
+NESTED_MARGIN_MM = 5.0  # room for the dose to fall off around a target of higher prescription
+
 # Generic table: air and water by definition; soft tissues and bone after the stoichiometric calibration of
 # Schneider, Pedroni and Lomax, Phys. Med. Biol. 41, 111 (1996), doi:10.1088/0031-9155/41/1/009, as piecewise
 # lines through (-1000, 0), (0, 1), (100, 1.1) and a bone slope of 0.5 per 1000 HU.
@@ -171,6 +173,21 @@ def union(name: str, structures: tuple[Structure, ...]) -> Structure:
     """Union of structures: the largest share of each voxel (exact where boundaries do not cross in a voxel)."""
     fraction = np.maximum.reduce([s.fraction for s in structures])
     return Structure(name, Role.OTHER, fraction)
+
+
+def outside_higher_targets(case: PatientCase, structure: Structure) -> Structure:
+    """Part of a target outside all targets of higher prescription and the margin in which their dose falls off.
+
+    Other structures, and targets that none of higher prescription comes near, are returned as they are.
+    """
+    own = structure.prescription_gy
+    higher = tuple(t for t in case.targets if own is not None and (t.prescription_gy or 0.0) > own and not t.is_empty)
+    if not higher:
+        return structure
+    occupied = union("higher", higher).fraction >= 0.5
+    distance = distance_transform_edt(~occupied, sampling=case.grid.spacing_mm[::-1])
+    part = np.where(distance > NESTED_MARGIN_MM, structure.fraction, np.float32(0))
+    return structure if np.array_equal(part, structure.fraction) else replace(structure, fraction=part)
 
 
 def with_tuning_structures(

@@ -28,6 +28,15 @@ class Segment:
     right_mm: NDArray[np.float64]
     mu: float
 
+    def __post_init__(self) -> None:
+        left, right = self.left_mm, self.right_mm
+        if left.ndim != 1 or left.shape != right.shape:
+            raise ValueError(f"Segment tips must be two equally long rows, got shapes {left.shape} and {right.shape}.")
+        if not (np.all(np.isfinite(left)) and np.all(np.isfinite(right)) and np.all(left <= right)):
+            raise ValueError("Segment tips must be finite with left_mm <= right_mm in every leaf pair.")
+        if not (np.isfinite(self.mu) and self.mu >= 0):
+            raise ValueError(f"Segment monitor units must be finite and not negative, got {self.mu}.")
+
 
 @dataclass(frozen=True)
 class JawOpening:
@@ -57,6 +66,18 @@ class DeliverablePlan:
     jaws: tuple[JawOpening, ...]
     segments: tuple[Segment, ...]
     n_fractions: int
+
+    def __post_init__(self) -> None:
+        if len(self.jaws) != len(self.beams):
+            raise ValueError(f"A plan needs one jaw opening a beam, got {len(self.jaws)} for {len(self.beams)} beams.")
+        if self.n_fractions < 1:
+            raise ValueError(f"A plan needs at least one fraction, got {self.n_fractions}.")
+        order = [s.beam_index for s in self.segments]
+        if order != sorted(order) or not set(order) <= set(range(len(self.beams))):
+            raise ValueError("A plan's segments must be ordered by beam and belong to its beams.")
+        n_pairs = self.machine.mlc.n_pairs
+        if any(s.left_mm.size != n_pairs for s in self.segments):
+            raise ValueError(f"Every segment must place all {n_pairs} leaf pairs of {self.machine.name}.")
 
     def segments_of(self, beam_index: int) -> tuple[Segment, ...]:
         """Segments of one beam in delivery order."""

@@ -1,0 +1,271 @@
+"""Read a case: CT and structures from DICOM, or from NRRD and NIfTI, onto one grid."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from deeprt.case import GENERIC_HU_TABLE, DicomReferences, HuTable, PatientCase
+from deeprt.dicom.ct import patient_position, read_ct
+from deeprt.dicom.external import external_from_ct
+from deeprt.dicom.resample import average_onto
+from deeprt.dicom.scan import scan_folder
+from deeprt.dicom.source import CaseSource, DrawnStructure
+from deeprt.dicom.structure_set import read_structures
+from deeprt.dicom.volumes import SUFFIXES, is_volume, read_volumes
+from deeprt.errors import InputError
+from deeprt.geometry import Grid
+from deeprt.progress import Progress, Silent
+from deeprt.roles import RoleProposal, StructureChoice, propose_roles
+from deeprt.structures import Role, Structure
+
+_OUTSIDE_CC, _OUTSIDE_SHARE = 1.0, 0.01  # of a target outside the external; more of both is an error
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What to read and how.
+
+    Parameters
+    ----------
+    spacing_mm : voxel size of the case's grid; None keeps the CT's own grid
+    n_fractions : of the whole course
+    series_uid, structure_set_uid : which to take if there are several; the full UID or a unique ending
+    hu_table : the scanner's calibration
+    structures : what the user sets, by name of structure; the rest is proposed
+
+    Raises
+    ------
+    InputError
+        If the voxel size is not within 0.5 to 20 mm.
+    """
+
+    spacing_mm: float | None = None
+    n_fractions: int = 1
+    series_uid: str | None = None
+    structure_set_uid: str | None = None
+    hu_table: HuTable = GENERIC_HU_TABLE
+    structures: Mapping[str, StructureChoice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm is not None and not 0.5 <= self.spacing_mm <= 20:
+            raise InputError(f"The grid's voxel size must be within 0.5 to 20 mm, got {self.spacing_mm:g} mm.")
+
+
+_DEFAULTS = ReadOptions()
+_SILENT = Silent()
+
+
+def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress = _SILENT) -> PatientCase:
+    """Read a case.
+
+    Parameters
+    ----------
+    source : folder with the DICOM files of one CT series and one RTSTRUCT, or a CT in NRRD or NIfTI that lies beside
+        one ``.seg.nrrd``
+    options : which series, which grid, and the roles the user sets
+
+    Returns
+    -------
+    The case on the CT's grid, or on that box with the voxel size of the options: the CT averaged, the structures as
+    volume fractions
+
+    Raises
+    ------
+    InputError
+        If the input does not make a case that can be planned; the message says what is wrong and what to do.
+    """
+    found = _read_source(Path(source), options, progress)
+    proposals = _resolve_roles(found.structures, options.structures)
+    notes = list(found.notes)
+    grid = found.grid if options.spacing_mm is None else found.grid.resampled(options.spacing_mm)
+    ct_hu = average_onto(found.ct_hu, found.grid, grid)
+    structures: list[Structure] = []
+    for n, (drawn, proposal) in enumerate(zip(found.structures, proposals, strict=True)):
+        progress.step("Reading case", 0.75 + 0.25 * n / len(proposals), drawn.name)
+        structure = _on_grid(drawn, proposal, grid)
+        if not structure.is_empty:
+            structures.append(structure)
+            if proposal.role is Role.TARGET and "no PTV" in proposal.reason:
+                notes.append(f"Structure '{drawn.name}' is planned as a target: {proposal.reason}.")
+        elif proposal.role is Role.TARGET:
+            what = "has no contours" if drawn.fraction_on is None else "lies outside the CT"
+            raise InputError(f"Target '{drawn.name}' {what}; draw it, or give it the role 'other'.")
+        else:
+            notes.append(f"Structure '{drawn.name}' is empty and left out.")
+    if not any(s.role is Role.EXTERNAL for s in structures):
+        taken = {s.name for s in found.structures}
+        external = Structure(
+            "BODY" if "BODY" not in taken else "BODY (CT)", Role.EXTERNAL, external_from_ct(ct_hu, grid)
+        )
+        if external.is_empty:
+            raise InputError(
+                "No structure is the external, and the CT shows no patient above -400 HU; draw the external."
+            )
+        structures.append(external)
+        notes.append(f"No structure is the external; '{external.name}' was made from the CT above -400 HU.")
+    case = PatientCase(
+        found.case_id,
+        found.position,
+        grid,
+        ct_hu,
+        tuple(structures),
+        options.n_fractions,
+        options.hu_table,
+        found.dicom,
+        tuple(notes),
+    )
+    _check_targets(case)
+    progress.step("Reading case", 1.0)
+    return case
+
+
+def read_hu_table(path: Path) -> HuTable:
+    """Read a scanner's calibration from a CSV file.
+
+    Parameters
+    ----------
+    path : one header line, then lines of ``HU, relative electron density`` with rising HU
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not such a table.
+    """
+    try:
+        lines = [line for line in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"HU table '{path}' cannot be read: {error}.") from error
+    try:
+        values = np.array([[float(cell) for cell in line] for line in lines[1:]], dtype=np.float64).reshape(-1, 2)
+    except ValueError as error:
+        raise InputError(
+            f"HU table '{path}' must have one header line, then lines of two numbers 'hu,relative_electron_density' "
+            f"({error})."
+        ) from error
+    if not np.isfinite(values).all():
+        raise InputError(f"HU table '{path}' holds values that are not finite numbers.")
+    try:
+        return HuTable(path.name, values[:, 0], values[:, 1])
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _read_source(source: Path, options: ReadOptions, progress: Progress) -> CaseSource:
+    if not source.exists():
+        raise InputError(f"'{source}' does not exist; give a folder of DICOM files or a CT in NRRD or NIfTI.")
+    if source.is_dir():
+        return _read_dicom(source, options, progress)
+    if is_volume(source):
+        return read_volumes(source, progress)
+    raise InputError(
+        f"'{source}' is neither a folder of DICOM files nor a CT in NRRD or NIfTI ({', '.join(SUFFIXES)}); "
+        "for DICOM give the folder."
+    )
+
+
+def _read_dicom(folder: Path, options: ReadOptions, progress: Progress) -> CaseSource:
+    study = scan_folder(
+        folder, series_uid=options.series_uid, structure_set_uid=options.structure_set_uid, progress=progress
+    )
+    position = patient_position(study.slices)
+    ct = read_ct(study.slices, progress)
+    first = ct.slices[0]
+    structures, roi_numbers, notes = read_structures(
+        study.structure_set,
+        frame_of_reference_uid=_text(first, "FrameOfReferenceUID"),
+        slice_spacing_mm=float(ct.grid.spacing_mm[2]),
+    )
+    identity = DicomReferences(
+        patient_name=_text(first, "PatientName"),
+        patient_id=_text(first, "PatientID"),
+        patient_birth_date=_text(first, "PatientBirthDate"),
+        patient_sex=_text(first, "PatientSex"),
+        study_instance_uid=_text(first, "StudyInstanceUID"),
+        study_id=_text(first, "StudyID"),
+        study_date=_text(first, "StudyDate"),
+        study_time=_text(first, "StudyTime"),
+        study_description=_text(first, "StudyDescription"),
+        accession_number=_text(first, "AccessionNumber"),
+        referring_physician_name=_text(first, "ReferringPhysicianName"),
+        frame_of_reference_uid=_text(first, "FrameOfReferenceUID"),
+        position_reference_indicator=_text(first, "PositionReferenceIndicator"),
+        ct_series_uid=_text(first, "SeriesInstanceUID"),
+        ct_sop_instance_uids=tuple(_text(s, "SOPInstanceUID") for s in ct.slices),
+        structure_set_uid=_text(study.structure_set, "SOPInstanceUID"),
+        roi_numbers=roi_numbers,
+    )
+    all_notes = [*study.notes, *ct.notes, *notes]
+    if identity.patient_id != _text(study.structure_set, "PatientID"):
+        all_notes.append("The CT and the structure set state different patient IDs; the CT's is kept.")
+    return CaseSource(folder.resolve().name, position, ct.grid, ct.hu, structures, identity, tuple(all_notes))
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword, "") or "")
+
+
+def _resolve_roles(
+    structures: Sequence[DrawnStructure], choices: Mapping[str, StructureChoice]
+) -> tuple[RoleProposal, ...]:
+    """Proposed roles with what the user set in their place."""
+    names = [s.name for s in structures]
+    for name in choices:
+        if name not in names:
+            raise InputError(f"No structure '{name}' in this case; it has {', '.join(names)}.")
+    proposed = propose_roles([(s.name, s.interpreted_type) for s in structures])
+    resolved = [_with_choice(n, p, choices.get(n, StructureChoice())) for n, p in zip(names, proposed, strict=True)]
+    chosen = [name for name, choice in choices.items() if choice.role is Role.EXTERNAL]
+    if len(chosen) > 1:
+        raise InputError(f"Only one structure can be the external, not {' and '.join(chosen)}.")
+    if chosen:
+        resolved = [
+            replace(p, role=Role.OTHER) if p.role is Role.EXTERNAL and n not in chosen else p
+            for n, p in zip(names, resolved, strict=True)
+        ]
+    if not any(p.role is Role.TARGET for p in resolved):
+        raise InputError(
+            f"No structure is a target; name the one to treat, with its dose, out of {', '.join(names) or 'none'}."
+        )
+    return tuple(resolved)
+
+
+def _with_choice(name: str, proposal: RoleProposal, choice: StructureChoice) -> RoleProposal:
+    dose_gy = choice.prescription_gy
+    role = choice.role or (Role.TARGET if dose_gy is not None else proposal.role)
+    if dose_gy is not None and role is not Role.TARGET:
+        raise InputError(
+            f"Structure '{name}' has a prescription but the role {role}; only a target has a prescription."
+        )
+    if dose_gy is not None and not dose_gy > 0:
+        raise InputError(f"Structure '{name}': the prescription must be positive, got {dose_gy:g} Gy.")
+    return RoleProposal(
+        role,
+        choice.organ if choice.organ is not None else (proposal.organ if role is proposal.role else ""),
+        (proposal.prescription_gy if dose_gy is None else dose_gy) if role is Role.TARGET else None,
+        "set by the user" if role is not proposal.role else proposal.reason,
+    )
+
+
+def _on_grid(drawn: DrawnStructure, proposal: RoleProposal, grid: Grid) -> Structure:
+    fraction = np.zeros(grid.shape, np.float32) if drawn.fraction_on is None else drawn.fraction_on(grid)
+    return Structure(drawn.name, proposal.role, fraction, proposal.prescription_gy, proposal.organ, drawn.color)
+
+
+def _check_targets(case: PatientCase) -> None:
+    """Refuse a target that lies outside the patient."""
+    external = case.external
+    for target in case.with_role(Role.TARGET):
+        # At least this share of a voxel that both boundaries cut lies outside.
+        outside = np.maximum(target.fraction - external.fraction, 0).sum(dtype=np.float64) * case.grid.voxel_volume_cc
+        share = outside / case.volume_cc(target)
+        if outside > _OUTSIDE_CC and share > _OUTSIDE_SHARE:
+            raise InputError(
+                f"Target '{target.name}' lies outside the external '{external.name}' with {outside:.1f} cc "
+                f"({share:.0%}); correct the contours or name another external."
+            )

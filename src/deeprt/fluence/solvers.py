@@ -1,0 +1,179 @@
+"""Solvers of the fluence map optimization problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from deeprt.fluence.objectives import ConvexObjective
+from deeprt.fluence.problem import FluenceProblem
+
+SolverName = Literal["l-bfgs-b", "chambolle-pock"]
+_CHECK_EVERY = 10  # iterations between two looks at the objective in Chambolle-Pock
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How to solve.
+
+    Parameters
+    ----------
+    solver : ``l-bfgs-b`` takes any objectives, one problem at a time; ``chambolle-pock`` convex ones, in batches
+    max_iterations : upper bound
+    tolerance : stop when the objective falls by less than this share of itself (in ten iterations for
+        Chambolle-Pock, in one for L-BFGS-B)
+    step_ratio : of Chambolle-Pock, dual over primal step
+    """
+
+    solver: SolverName = "l-bfgs-b"
+    max_iterations: int = 500
+    tolerance: float = 1e-5
+    step_ratio: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.solver not in ("l-bfgs-b", "chambolle-pock"):
+            raise ValueError(f"Solver '{self.solver}' is unknown; use 'l-bfgs-b' or 'chambolle-pock'.")
+        if self.max_iterations < 1 or self.tolerance <= 0 or self.step_ratio <= 0:
+            raise ValueError("Solver settings: max_iterations, tolerance and step_ratio must be positive.")
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """What a solver found.
+
+    Parameters
+    ----------
+    fluence_mu : (n_batch, n_beamlets), not negative
+    objective : (n_batch,) float64
+    history : objective over the iterations, summed over the batch
+    converged : whether the tolerance was reached
+    """
+
+    fluence_mu: Tensor
+    objective: Tensor
+    history: tuple[float, ...]
+    converged: bool
+
+
+def solve(
+    problem: FluenceProblem,
+    start: Tensor,
+    settings: SolverSettings = SolverSettings(),
+    on_iteration: Callable[[int, float], None] = lambda iteration, objective: None,
+) -> Optimum:
+    """Minimize the problem from a start.
+
+    Parameters
+    ----------
+    start : (n_batch, n_beamlets) MU, not negative
+    on_iteration : told the iteration and the objective; may raise to cancel
+
+    Raises
+    ------
+    ValueError
+        If Chambolle-Pock meets an objective without a proximal map, or L-BFGS-B a batch.
+    """
+    method = _chambolle_pock if settings.solver == "chambolle-pock" else _lbfgsb
+    return method(problem, start, settings, on_iteration)
+
+
+def _lbfgsb(
+    problem: FluenceProblem, start: Tensor, settings: SolverSettings, on_iteration: Callable[[int, float], None]
+) -> Optimum:
+    """Limited-memory BFGS with bounds: Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 16, 1190 (1995)."""
+    if start.shape[0] != 1:
+        raise ValueError("L-BFGS-B solves one problem at a time; use 'chambolle-pock' for a batch.")
+    scale = float(start.mean()) or 1.0
+    history: list[float] = []
+
+    def value_and_gradient(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        x = torch.from_numpy((scaled * scale).astype(np.float32))[None].to(start.device)
+        dose = problem.dose(x)
+        gradient = problem.gradient(dose)[0].cpu().numpy().astype(np.float64)
+        return float(problem.value(dose)[0]), gradient * scale
+
+    def record(intermediate_result: object) -> None:
+        history.append(float(intermediate_result.fun))  # type: ignore[attr-defined]
+        on_iteration(len(history), history[-1])
+
+    result = minimize(
+        value_and_gradient,
+        (start[0].cpu().numpy() / scale).astype(np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * start.shape[1],
+        callback=record,
+        options={"maxiter": settings.max_iterations, "ftol": settings.tolerance, "gtol": 0.0, "maxcor": 20},
+    )
+    best = torch.from_numpy((result.x * scale).astype(np.float32))[None].to(start.device)
+    # Status 2: the line search met the limit of float32, which is as converged as it gets.
+    converged = result.status in (0, 2)
+    return Optimum(best, problem.value(problem.dose(best)), tuple(history), converged)
+
+
+def _chambolle_pock(
+    problem: FluenceProblem, start: Tensor, settings: SolverSettings, on_iteration: Callable[[int, float], None]
+) -> Optimum:
+    """First-order primal-dual algorithm with diagonal preconditioning.
+
+    Solves ``min_x Σ_t F_t(K_t x) + indicator(x ≥ 0)`` with K_t the rows of K = n_fractions · D in term t's
+    structure; a dual block per term makes overlapping structures exact:
+
+        z_t ← prox_{σ F_t*}(z_t + σ K_t x̄),  x' ← max(0, x − τ Σ_t K_tᵀ z_t),  x̄ ← 2 x' − x
+
+    A. Chambolle and T. Pock, J. Math. Imaging Vis. 40, 120 (2011), doi:10.1007/s10851-010-0251-1; steps after
+    T. Pock and A. Chambolle, ICCV (2011), doi:10.1109/ICCV.2011.6126441, with α = 1, times ``step_ratio``:
+    ``σ_i = ratio / Σ_j K_ij`` and ``τ_j = 1 / (ratio Σ_i K_ij)``. The dual proximal map follows from Moreau's
+    identity ``prox_{σF*}(v) = v − σ prox_{F/σ}(v/σ)``.
+    """
+    terms = [(t, t.objective) for t in problem.terms]
+    for t, objective in terms:
+        if not isinstance(objective, ConvexObjective):
+            raise ValueError(f"'{type(objective).__name__}' of {t.structure} is not convex; use the solver 'l-bfgs-b'.")
+    convex = [(t, o) for t, o in terms if isinstance(o, ConvexObjective)]
+    ones = torch.ones_like(start[:1])
+    row_sum = problem.dose(ones)
+    count = torch.zeros_like(row_sum)
+    for t in problem.terms:
+        count[:, t.index] += 1
+    # A voxel that no beamlet reaches, or a beamlet that reaches no voxel, must not divide by zero.
+    ratio = settings.step_ratio * _natural_ratio(problem, start)
+    sigma = ratio / row_sum.clamp(min=1e-6 * float(row_sum.max()))
+    column_sum = problem.n_fractions * problem.operator.adjoint(count)
+    tau = 1 / (ratio * column_sum.clamp(min=1e-6 * float(column_sum.max())))
+
+    x = start.clone()
+    x_bar = x
+    z = [torch.zeros(start.shape[0], t.index.numel(), device=start.device) for t in problem.terms]
+    history: list[float] = []
+    converged = False
+    for iteration in range(1, settings.max_iterations + 1):
+        dose = problem.dose(x_bar)
+        pull = torch.zeros_like(dose)
+        for n, (t, objective) in enumerate(convex):
+            s = sigma[:, t.index]
+            v = z[n] / s + dose[:, t.index]
+            z[n] = s * (v - objective.prox(v, t.measure, t.weight / s))
+            pull.index_add_(1, t.index, z[n])
+        x_new = (x - tau * problem.n_fractions * problem.operator.adjoint(pull)).clamp(min=0)
+        x, x_bar = x_new, 2 * x_new - x
+        if iteration % _CHECK_EVERY == 0:
+            history.append(float(problem.value(problem.dose(x)).sum()))
+            on_iteration(iteration, history[-1])
+            if len(history) > 1 and abs(history[-2] - history[-1]) <= settings.tolerance * abs(history[-1]):
+                converged = True
+                break
+    return Optimum(x, problem.value(problem.dose(x)), tuple(history), converged)
+
+
+def _natural_ratio(problem: FluenceProblem, start: Tensor) -> Tensor:
+    """Multipliers of a deviation of 1 Gy over the size of the fluence, (n_batch, 1): makes the step ratio unitless."""
+    curvature = torch.stack([t.weight * t.measure.mean() for t in problem.terms]).amax(0)
+    return curvature / start.mean(1, keepdim=True)

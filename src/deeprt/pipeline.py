@@ -1,0 +1,304 @@
+"""The whole flow: case, beams, dose influence, fluence, segments, dose, evaluation. Read it top to bottom."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deeprt.beams import Beam, BeamAngles, place_beams
+from deeprt.case import PatientCase, with_tuning_structures
+from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
+from deeprt.config import Normalization, PlanningConfig, Protocol, propose_protocol, read_protocol
+from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
+from deeprt.delivery.segments import DeliverablePlan
+from deeprt.delivery.step_and_shoot import sequence
+from deeprt.delivery.violations import violations
+from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
+from deeprt.dose.influence import DoseInfluence, dose_influence
+from deeprt.errors import InputError
+from deeprt.evaluation.dvh import dvh
+from deeprt.evaluation.evaluate import PlanReport, evaluate
+from deeprt.fluence.problem import FluenceProblem, sample_voxels
+from deeprt.fluence.solution import FluenceSolution
+from deeprt.fluence.solvers import SolverSettings, solve
+from deeprt.fluence.specification import make_terms
+from deeprt.machine import Machine, read_machine
+from deeprt.orientation.selection import select_angles
+from deeprt.progress import Progress, Silent
+from deeprt.structures import Role
+
+VIRTUAL_PROSTATE = "virtual:prostate"
+_SEGMENT_SOLVER = SolverSettings(max_iterations=100, tolerance=1e-5)
+
+
+@dataclass(frozen=True, eq=False)
+class PlanResult:
+    """Everything planning made, in the order it was made.
+
+    Parameters
+    ----------
+    config, protocol : what was asked for
+    case : with prescriptions, fractions and tuning structures
+    solution : ideal fluence and its dose
+    plan : deliverable segments
+    dose_gy : (n_k, n_j, n_i) float32, whole course, of the segments
+    report, ideal_report : evaluation of the dose of the segments, and of the ideal fluence
+    timing_s : seconds by step
+    peak_memory_mb : of the process so far
+    notes : what was assumed, one sentence each
+    """
+
+    config: PlanningConfig
+    protocol: Protocol
+    case: PatientCase
+    solution: FluenceSolution
+    plan: DeliverablePlan
+    dose_gy: NDArray[np.float32]
+    report: PlanReport
+    ideal_report: PlanReport
+    timing_s: dict[str, float]
+    peak_memory_mb: float
+    notes: tuple[str, ...]
+
+
+def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | None = None) -> PlanResult:
+    """Plan a case: choose beams, optimize fluence, sequence it, compute and evaluate the dose of the segments.
+
+    Raises
+    ------
+    InputError
+        If the case or the configuration does not allow a plan; the message says why.
+    """
+    steps = _Steps(progress or Silent())
+    machine = read_machine(config.machine)
+    device = _device(config.device)
+    protocol, case, notes = with_prescriptions(case, config)
+    case = with_tuning_structures(case)
+
+    with steps.timed("beams"):
+        beams = _placed_beams(case, machine, config)
+    with steps.timed("dose influence"):
+        influence = dose_influence(case, beams, machine, device=device, progress=steps.progress)
+    with steps.timed("fluence"):
+        problem = fluence_problem(case, influence, protocol, config)
+        solution = optimize_fluence(case, influence, problem, config.fluence.solver, steps.progress)
+        solution = _normalized_solution(case, solution, config.normalization)
+    with steps.timed("segments"):
+        plan = sequence(
+            beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=config.sequencing
+        )
+        plan = optimize_segment_mu(plan, influence, problem)
+    with steps.timed("dose"):
+        plan, dose_gy = normalize(case, plan, dose_of_plan(plan, influence), config.normalization)
+    with steps.timed("evaluation"):
+        goals = config.goals or protocol.goals
+        report = evaluate(case, dose_gy, goals)
+        ideal_report = evaluate(case, solution.dose_gy, goals)
+
+    if problems := violations(plan):
+        raise InputError(f"The plan cannot be delivered by {machine.name}: {problems[0]}")
+    return PlanResult(
+        config, protocol, case, solution, plan, dose_gy, report, ideal_report,
+        steps.timing_s, peak_memory_mb(), case.notes + notes,
+    )  # fmt: skip
+
+
+def load_case(source: str, config: PlanningConfig, progress: Progress | None = None) -> PatientCase:
+    """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate``."""
+    if source == VIRTUAL_PROSTATE:
+        settings = VirtualPatientSettings(spacing_mm=config.dose_grid_mm)
+        return virtual_prostate(np.random.default_rng(config.seed), settings)
+    if source.startswith("virtual:"):
+        raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE}.")
+    options = ReadOptions(
+        spacing_mm=config.dose_grid_mm,
+        series_uid=config.series,
+        structure_set_uid=config.structure_set,
+        structures=config.structure_choices(),
+    )
+    if config.hu_table is not None:
+        options = replace(options, hu_table=read_hu_table(Path(config.hu_table)))
+    return read_case(Path(source), options, progress or Silent())
+
+
+def with_prescriptions(
+    case: PatientCase, config: PlanningConfig
+) -> tuple[Protocol, PatientCase, tuple[str, ...]]:
+    """Settle protocol, prescriptions and fractions; every assumption gives a note."""
+    notes = []
+    protocol = read_protocol(config.protocol) if config.protocol else propose_protocol(case, config.n_fractions)
+    unprescribed = [s.name for s in case.with_role(Role.TARGET) if s.prescription_gy is None]
+    if not case.targets:
+        if protocol.prescription_gy is None:
+            raise InputError(
+                f"No target has a prescription; give one, such as --prescription '{unprescribed[0]}=60'."
+                if unprescribed
+                else "The case has no target; name one, such as --prescription 'PTV=60'."
+            )
+        if len(unprescribed) > 1:
+            raise InputError(
+                f"Several targets have no prescription ({', '.join(unprescribed)}); give them with --prescription."
+            )
+        structures = tuple(
+            replace(s, prescription_gy=protocol.prescription_gy) if s.name in unprescribed else s
+            for s in case.structures
+        )
+        case = replace(case, structures=structures)
+        notes.append(f"{unprescribed[0]} is prescribed {protocol.prescription_gy:g} Gy, as usual for {protocol.name}.")
+    elif unprescribed:
+        notes.append(f"Targets without prescription take no part in planning: {', '.join(unprescribed)}.")
+
+    highest = case.targets[0].prescription_gy or 0.0
+    n_fractions = config.n_fractions
+    if n_fractions is None:
+        usual = protocol.n_fractions or max(1, round(highest / protocol.dose_per_fraction_gy))
+        n_fractions = case.n_fractions if case.n_fractions > 1 else usual
+        notes.append(f"The course has {n_fractions} fractions of {highest / n_fractions:.3g} Gy to {case.targets[0].name}.")
+    if config.protocol is None:
+        protocol = propose_protocol(case, n_fractions)
+    notes.append(f"Objectives and goals: protocol {protocol.name}.")
+    return protocol, replace(case, n_fractions=n_fractions), tuple(notes)
+
+
+def fluence_problem(
+    case: PatientCase, influence: DoseInfluence, protocol: Protocol, config: PlanningConfig
+) -> FluenceProblem:
+    """Bind the objectives to the case on all voxels of its structures and a sample of the rest."""
+    whole = [s for s in case.structures if s.role in (Role.TARGET, Role.ORGAN_AT_RISK, Role.TUNING)]
+    rng = np.random.default_rng(config.seed)
+    sample = sample_voxels(case, whole, background_share=config.fluence.background_share, rng=rng)
+    # Voxels outside the external structure get no dose and have no row in the influence.
+    inside = np.isin(sample.voxels, influence.voxels, assume_unique=True)
+    sample = replace(sample, voxels=sample.voxels[inside], weight=sample.weight[inside])
+    terms = make_terms(case, config.objectives or protocol.objectives, sample, influence.device)
+    return FluenceProblem(influence.restricted(sample.voxels), terms, case.n_fractions)
+
+
+def optimize_fluence(
+    case: PatientCase,
+    influence: DoseInfluence,
+    problem: FluenceProblem,
+    settings: SolverSettings,
+    progress: Progress | None = None,
+) -> FluenceSolution:
+    """Optimize the fluence of all beams.
+
+    Parameters
+    ----------
+    influence : on every voxel whose dose is wanted
+    problem : on some of these voxels, of the same beams
+    """
+    report = progress or Silent()
+
+    def on_iteration(iteration: int, objective: float) -> None:
+        report.step("fluence", iteration / settings.max_iterations, f"objective {objective:.4g}")
+
+    target = case.targets[0]
+    start = problem.uniform_start(target.prescription_gy or 0.0, target)
+    optimum = solve(problem, start, settings, on_iteration)
+    dose = case.n_fractions * influence.dose(optimum.fluence_mu)[0]
+    return FluenceSolution(
+        fluence_mu=influence.to_maps(optimum.fluence_mu[0]),
+        dose_gy=influence.to_volume(dose),
+        objective=float(optimum.objective[0]),
+        history=optimum.history,
+        converged=optimum.converged,
+        source=settings.solver,
+    )
+
+
+def optimize_segment_mu(plan: DeliverablePlan, influence: DoseInfluence, problem: FluenceProblem) -> DeliverablePlan:
+    """Fit the monitor units of the segments to the objectives; segments that get too few are left out."""
+    for _ in range(3):
+        operator = segment_influence(plan, influence.restricted(problem.operator.voxels))
+        mu = torch.tensor([[s.mu for s in plan.segments]], dtype=torch.float32, device=influence.device)
+        optimum = solve(replace(problem, operator=operator), mu, _SEGMENT_SOLVER).fluence_mu[0].cpu().numpy()
+        enough = np.where(optimum >= plan.machine.min_segment_mu, optimum, 0.0)
+        plan = with_segment_mu(plan, enough.tolist())
+        if (enough == optimum).all():
+            break
+    return plan
+
+
+def normalize(
+    case: PatientCase, plan: DeliverablePlan, dose_gy: NDArray[np.float32], rule: Normalization
+) -> tuple[DeliverablePlan, NDArray[np.float32]]:
+    """Scale monitor units and dose to the wished coverage of the target of highest prescription."""
+    factor = _coverage_factor(case, dose_gy, rule)
+    mu = [s.mu * factor for s in plan.segments]
+    return with_segment_mu(plan, mu), (dose_gy * factor).astype(np.float32)
+
+
+def _normalized_solution(case: PatientCase, solution: FluenceSolution, rule: Normalization) -> FluenceSolution:
+    factor = _coverage_factor(case, solution.dose_gy, rule)
+    return replace(
+        solution,
+        fluence_mu=tuple(m * factor for m in solution.fluence_mu),
+        dose_gy=(solution.dose_gy * factor).astype(np.float32),
+    )
+
+
+def _coverage_factor(case: PatientCase, dose_gy: NDArray[np.float32], rule: Normalization) -> float:
+    target = case.targets[0]
+    reached = dvh(dose_gy, target.fraction, case.grid.voxel_volume_cc).dose_at_volume(rule.volume_percent)
+    if not reached > 0:
+        raise InputError(
+            f"No dose reaches {rule.volume_percent:g} % of {target.name}; check the isocenter and the beams."
+        )
+    return rule.dose_percent / 100 * (target.prescription_gy or 0.0) / reached
+
+
+def _placed_beams(case: PatientCase, machine: Machine, config: PlanningConfig) -> tuple[Beam, ...]:
+    b = config.beams
+    if config.fluence.method != "optimize":
+        raise InputError("Fluence by network is not available in this version; use --fluence optimize.")
+    if b.gantry_deg:
+        couch = b.couch_deg or (0.0,) * len(b.gantry_deg)
+        angles = tuple(BeamAngles(g, c, b.collimator_deg) for g, c in zip(b.gantry_deg, couch, strict=True))
+    else:
+        angles = select_angles(
+            b.select, b.n_beams, first_gantry_deg=b.first_gantry_deg, collimator_deg=b.collimator_deg
+        )
+    try:
+        return place_beams(
+            case, angles, machine, beamlet_width_mm=config.fluence.beamlet_width_mm, margin_mm=config.fluence.margin_mm
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _device(name: str) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("No CUDA device is available; use --device cpu.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # macOS counts bytes, Linux kilobytes
+
+
+@dataclass
+class _Steps:
+    """Times the steps and announces them."""
+
+    progress: Progress
+    timing_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        self.progress.step(name, 0.0)
+        start = time.perf_counter()
+        yield
+        self.timing_s[name] = round(time.perf_counter() - start, 3)
+        self.progress.step(name, 1.0)
