@@ -57,9 +57,7 @@ def test_inner_contour_and_keyhole_contour_make_the_same_hole(a_grid):
     z = [20.0, 23.0, 26.0]
     outer, inner = rectangle((-20, 30), (-30, 20), z), rectangle((-5, 10), (-12, 5), z)
     two = rasterize([*outer, *inner], a_grid, slice_spacing_mm=3.0)
-    keyholes = [
-        np.concatenate([o, o[:1], i[[0, 3, 2, 1]], i[:1]]) for o, i in zip(outer, inner, strict=True)
-    ]
+    keyholes = [np.concatenate([o, o[:1], i[[0, 3, 2, 1]], i[:1]]) for o, i in zip(outer, inner, strict=True)]
     one = rasterize(keyholes, a_grid, slice_spacing_mm=3.0)
     assert_allclose(one, two, atol=1e-6)
     assert_allclose(volume_mm3(two, a_grid), (50 * 50 - 15 * 17) * 9, rtol=5e-3)

@@ -13,7 +13,6 @@ from deeprt.beams import BeamAngles, place_beams
 from deeprt.case import PatientCase, with_tuning_structures
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.evaluation.criteria import Criterion
-from deeprt.evaluation.delivered_fluence import delivered_fluence
 from deeprt.evaluation.evaluate import evaluate
 from deeprt.evaluation.figure_style import INK
 from deeprt.evaluation.report import ReportContents, json_report, write_report
@@ -208,37 +207,6 @@ def test_the_report_can_be_drawn_for_one_non_coplanar_beam_on_an_oblique_grid(tm
     case = a_case("HFP", Grid((50, 40, 44), matrix))
     write_report(tmp_path, some_contents(case, a_plan(case, (40,), couch=30.0)))
     assert "HFP" in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-def test_delivered_fluence_is_open_area_times_mu_and_transmission_within_the_jaws():
-    case = a_case()
-    plan = a_plan(case, (0,))
-    machine = plan.machine
-    edges = machine.mlc.leaf_edges_mm
-    used = (edges[:-1] >= -10) & (edges[1:] <= 10)
-    segment = Segment(0, np.where(used, -7.25, 0.0), np.where(used, 12.5, 0.0), 80.0)
-    plan = replace(plan, jaws=(JawOpening(-20.5, 20, -15, 15),), segments=(segment,))
-    image = delivered_fluence(plan, 0)
-    assert_allclose(np.diff(image.x_edges_mm), 1)
-    area_open, area_jaws = 20 * 19.75, 30 * 40.5
-    t = machine.mlc.transmission
-    assert_allclose(image.fluence_mu.sum(), 80 * (area_open + t * (area_jaws - area_open)))
-    column = int(np.searchsorted(image.x_edges_mm, 0.0))
-    assert_allclose(image.fluence_mu[15, column], 80)
-    assert_allclose(image.fluence_mu[0, column], 80 * t)
-    left = int(np.searchsorted(image.x_edges_mm, -8.0))
-    assert_allclose(image.fluence_mu[15, left], 80 * (0.25 + 0.75 * t))  # a tip within the pixel
-
-
-def test_delivered_fluence_follows_the_leaf_pairs_order_along_yb():
-    case = a_case()
-    plan = a_plan(case, (0,))
-    edges = plan.machine.mlc.leaf_edges_mm
-    lowest = edges[:-1] == -10.0
-    plan = replace(plan, segments=(Segment(0, np.where(lowest, -5.0, 0.0), np.where(lowest, 5.0, 0.0), 10.0),))
-    image = delivered_fluence(plan, 0)
-    rows = image.fluence_mu.max(axis=1) > 5
-    assert_allclose((image.y_edges_mm[:-1][rows][0], image.y_edges_mm[1:][rows][-1]), (-10, -5))
 
 
 def a_turned_grid(order, flips):

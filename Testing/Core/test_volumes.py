@@ -26,7 +26,13 @@ def image(values, *, spacing=(4.0, 4.0, 3.0), origin=(-40.0, -35.0, 7.0), degree
 def name_segments(segmentation, *segments):
     """Segments of (name, label, layer), as 3D Slicer's header keeps them."""
     for n, (name, label, layer) in enumerate(segments):
-        keys = {"Name": name, "LabelValue": str(label), "Layer": str(layer), "Color": "0.5 0.25 1", "ID": f"Segment_{n}"}
+        keys = {
+            "Name": name,
+            "LabelValue": str(label),
+            "Layer": str(layer),
+            "Color": "0.5 0.25 1",
+            "ID": f"Segment_{n}",
+        }
         for key, value in keys.items():
             segmentation.SetMetaData(f"Segment{n}_{key}", value)
     return segmentation

@@ -50,7 +50,8 @@ class BeamSettings:
         if self.n_beams < 1:
             raise InputError(f"The number of beams must be at least 1, got {self.n_beams}.")
         if self.couch_deg and len(self.couch_deg) != len(self.gantry_deg):
-            raise InputError(f"Give one couch angle a beam: {len(self.gantry_deg)} gantry, {len(self.couch_deg)} couch.")
+            n_gantry, n_couch = len(self.gantry_deg), len(self.couch_deg)
+            raise InputError(f"Give one couch angle a beam; there are {n_gantry} gantry and {n_couch} couch angles.")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class PlanningConfig:
     Parameters
     ----------
     machine : name of a shipped machine, or a machine file
-    dose_grid_mm : voxel size of the case's grid
+    dose_grid_mm : voxel size of the case's grid; None keeps the CT's own
     n_fractions : of the course; from the protocol if None
     protocol : name of a shipped protocol or a file; chosen by the organs of the case if None
     hu_table : CSV file of the CT scanner's calibration; the generic one if None
@@ -130,7 +131,7 @@ class PlanningConfig:
     """
 
     machine: str = "generic_6mv"
-    dose_grid_mm: float = 3.0
+    dose_grid_mm: float | None = 3.0
     n_fractions: int | None = None
     protocol: str | None = None
     hu_table: str | None = None
@@ -148,7 +149,7 @@ class PlanningConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.dose_grid_mm <= 10:
+        if self.dose_grid_mm is not None and not 1 <= self.dose_grid_mm <= 10:
             raise InputError(f"The dose grid must be 1 to 10 mm, got {self.dose_grid_mm:g} mm.")
         if self.n_fractions is not None and self.n_fractions < 1:
             raise InputError(f"The number of fractions must be at least 1, got {self.n_fractions}.")
@@ -193,7 +194,8 @@ def read_protocol(name_or_file: str) -> Protocol:
         return from_plain(Protocol, tomllib.loads(text), name_or_file)
     path = Path(name_or_file)
     if not path.is_file():
-        raise InputError(f"No protocol '{name_or_file}': it is neither a file nor one of {', '.join(protocol_names())}.")
+        known = ", ".join(protocol_names())
+        raise InputError(f"No protocol '{name_or_file}': it is neither a file nor one of {known}.")
     return from_plain(Protocol, _load(path), str(path))
 
 

@@ -136,9 +136,7 @@ class Grid:
 
     def same_as(self, other: Grid) -> bool:
         """Whether both grids have the same voxels, to 1e-3 mm."""
-        return self.shape == other.shape and bool(
-            np.allclose(self.index_to_lps, other.index_to_lps, rtol=0, atol=1e-3)
-        )
+        return self.shape == other.shape and bool(np.allclose(self.index_to_lps, other.index_to_lps, rtol=0, atol=1e-3))
 
 
 def _rotation(axis: int, angle_deg: float) -> Float:
@@ -169,12 +167,7 @@ def bld_to_lps_rotation(
     array([1., 0., 0.])
     """
     if position not in _FIXED_AXES_LPS:
-        raise ValueError(
-            f"Patient position '{position}' is not supported; use one of {', '.join(PATIENT_POSITIONS)}."
-        )
+        raise ValueError(f"Patient position '{position}' is not supported; use one of {', '.join(PATIENT_POSITIONS)}.")
     return (
-        _FIXED_AXES_LPS[position]
-        @ _rotation(2, -couch_deg)
-        @ _rotation(1, gantry_deg)
-        @ _rotation(2, collimator_deg)
+        _FIXED_AXES_LPS[position] @ _rotation(2, -couch_deg) @ _rotation(1, gantry_deg) @ _rotation(2, collimator_deg)
     )

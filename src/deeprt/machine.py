@@ -142,9 +142,7 @@ def read_machine(name_or_file: str | Path) -> Machine:
         return _parse(json.loads(source.read_text(encoding="utf-8")), str(name_or_file))
     path = Path(name_or_file)
     if not path.is_file():
-        raise InputError(
-            f"No machine '{name_or_file}': it is neither a file nor one of {', '.join(machine_names())}."
-        )
+        raise InputError(f"No machine '{name_or_file}': it is neither a file nor one of {', '.join(machine_names())}.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

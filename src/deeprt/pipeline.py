@@ -93,9 +93,7 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
         solution = optimize_fluence(case, influence, problem, config.fluence.solver, steps.progress)
         solution = _normalized_solution(case, solution, config.normalization)
     with steps.timed("segments"):
-        plan = sequence(
-            beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=config.sequencing
-        )
+        plan = sequence(beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=config.sequencing)
         plan = optimize_segment_mu(plan, influence, problem)
     with steps.timed("dose"):
         plan, dose_gy = normalize(case, plan, dose_of_plan(plan, influence), config.normalization)
@@ -115,7 +113,7 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
 def load_case(source: str, config: PlanningConfig, progress: Progress | None = None) -> PatientCase:
     """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate``."""
     if source == VIRTUAL_PROSTATE:
-        settings = VirtualPatientSettings(spacing_mm=config.dose_grid_mm)
+        settings = VirtualPatientSettings(spacing_mm=config.dose_grid_mm or 3.0)
         return virtual_prostate(np.random.default_rng(config.seed), settings)
     if source.startswith("virtual:"):
         raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE}.")
@@ -130,9 +128,7 @@ def load_case(source: str, config: PlanningConfig, progress: Progress | None = N
     return read_case(Path(source), options, progress or Silent())
 
 
-def with_prescriptions(
-    case: PatientCase, config: PlanningConfig
-) -> tuple[Protocol, PatientCase, tuple[str, ...]]:
+def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Protocol, PatientCase, tuple[str, ...]]:
     """Settle protocol, prescriptions and fractions; every assumption gives a note."""
     notes = []
     protocol = read_protocol(config.protocol) if config.protocol else propose_protocol(case, config.n_fractions)
@@ -162,7 +158,8 @@ def with_prescriptions(
     if n_fractions is None:
         usual = protocol.n_fractions or max(1, round(highest / protocol.dose_per_fraction_gy))
         n_fractions = case.n_fractions if case.n_fractions > 1 else usual
-        notes.append(f"The course has {n_fractions} fractions of {highest / n_fractions:.3g} Gy to {case.targets[0].name}.")
+        per_fraction = f"{highest / n_fractions:.3g} Gy to {case.targets[0].name}"
+        notes.append(f"The course has {n_fractions} fractions of {per_fraction}.")
     if config.protocol is None:
         protocol = propose_protocol(case, n_fractions)
     notes.append(f"Objectives and goals: protocol {protocol.name}.")

@@ -23,7 +23,7 @@ CORTICAL, SPONGY, MARROW = 900.0, 230.0, 20.0
 class Solids:
     """Signed distances in mm to the surfaces of one patient's parts, negative inside, (n_k, n_j, n_i) float32 each.
 
-    Organs do not overlap: bone, prostate, rectum and bladder yield in this order, each to the ones before it.
+    Organs do not overlap: of bone, prostate, seminal vesicles, rectum and bladder, each yields to the ones before.
     """
 
     body: Image
@@ -52,7 +52,7 @@ def build_solids(rng: np.random.Generator, canvas: Canvas, anatomy: Anatomy) -> 
     femur_left, femur_right = (canvas.distance(pelvis.femur(anatomy, side)) for side in (1, -1))
     bone = np.minimum(canvas.distance([*pelvis.hip_bones(anatomy), *pelvis.spine()]), femur_left)
     bone = np.maximum(np.minimum(bone, femur_right), -canvas.distance(pelvis.spinal_canal()))
-    prostate = _filled(canvas, canvas.distance([organs.prostate]) + bumps, anatomy.prostate_cc)
+    prostate = _filled(canvas, canvas.distance([organs.prostate]) + bumps, anatomy.prostate_cc, (bone, 1.0))
     vesicles = np.maximum(canvas.distance(organs.seminal_vesicles) + bumps, -prostate)
     gland = np.minimum(prostate, vesicles)
     rectum = canvas.distance([organs.rectum]) + np.float32(1.5) * bumps

@@ -107,7 +107,7 @@ def _place(rng: np.random.Generator, anatomy: Anatomy, settings: VirtualPatientS
     origin_lps = rng.uniform((-30, -60, -300), (30, 60, 300))
 
     n = np.floor((high - low) / settings.spacing_mm).astype(int)
-    axes = [low[a] + settings.spacing_mm * (np.arange(n[a]) + 0.5) for a in range(3)]
+    axes = [(low[a] + high[a]) / 2 + settings.spacing_mm * (np.arange(n[a]) - (n[a] - 1) / 2) for a in range(3)]
     grid = Grid.axial((int(n[2]), int(n[1]), int(n[0])), settings.spacing_mm, origin_lps + [a[0] for a in axes])
 
     turn = rotation_xyz(anatomy.pitch_deg, anatomy.yaw_deg, anatomy.roll_deg).astype(np.float32)

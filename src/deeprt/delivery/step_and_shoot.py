@@ -170,7 +170,8 @@ def _area_mm2(field: Field, shapes: Shapes) -> Float:
 
 
 def _too_small(field: Field, shapes: Shapes, machine: Machine) -> NDArray[np.bool_]:
-    return (shapes.mu < machine.min_segment_mu) | (_area_mm2(field, shapes) < machine.min_segment_area_mm2)
+    area = _area_mm2(field, shapes)
+    return (shapes.mu < machine.min_segment_mu) | (area < machine.min_segment_area_mm2) | (area <= 0)
 
 
 def _start(field: Field, settings: SequencingSettings) -> Shapes:

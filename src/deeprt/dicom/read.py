@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from deeprt.case import GENERIC_HU_TABLE, DicomReferences, HuTable, PatientCase
@@ -21,8 +24,10 @@ from deeprt.dicom.volumes import SUFFIXES, is_volume, read_volumes
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.progress import Progress, Silent
-from deeprt.roles import RoleProposal, StructureChoice, propose_roles
+from deeprt.roles import RoleProposal, StructureChoice, propose_role, propose_roles
 from deeprt.structures import Role, Structure
+
+logger = logging.getLogger(__name__)
 
 _OUTSIDE_CC, _OUTSIDE_SHARE = 1.0, 0.01  # of a target outside the external; more of both is an error
 
@@ -80,35 +85,16 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
     InputError
         If the input does not make a case that can be planned; the message says what is wrong and what to do.
     """
+    start = time.perf_counter()
     found = _read_source(Path(source), options, progress)
-    proposals = _resolve_roles(found.structures, options.structures)
-    notes = list(found.notes)
+    proposals, assumed = _resolve_roles(found.structures, options.structures)
     grid = found.grid if options.spacing_mm is None else found.grid.resampled(options.spacing_mm)
     ct_hu = average_onto(found.ct_hu, found.grid, grid)
-    structures: list[Structure] = []
-    for n, (drawn, proposal) in enumerate(zip(found.structures, proposals, strict=True)):
-        progress.step("Reading case", 0.75 + 0.25 * n / len(proposals), drawn.name)
-        structure = _on_grid(drawn, proposal, grid)
-        if not structure.is_empty:
-            structures.append(structure)
-            if proposal.role is Role.TARGET and "no PTV" in proposal.reason:
-                notes.append(f"Structure '{drawn.name}' is planned as a target: {proposal.reason}.")
-        elif proposal.role is Role.TARGET:
-            what = "has no contours" if drawn.fraction_on is None else "lies outside the CT"
-            raise InputError(f"Target '{drawn.name}' {what}; draw it, or give it the role 'other'.")
-        else:
-            notes.append(f"Structure '{drawn.name}' is empty and left out.")
+    structures, notes = _draw(found.structures, proposals, grid, progress)
     if not any(s.role is Role.EXTERNAL for s in structures):
-        taken = {s.name for s in found.structures}
-        external = Structure(
-            "BODY" if "BODY" not in taken else "BODY (CT)", Role.EXTERNAL, external_from_ct(ct_hu, grid)
-        )
-        if external.is_empty:
-            raise InputError(
-                "No structure is the external, and the CT shows no patient above -400 HU; draw the external."
-            )
-        structures.append(external)
-        notes.append(f"No structure is the external; '{external.name}' was made from the CT above -400 HU.")
+        name = "BODY" if all(s.name != "BODY" for s in found.structures) else "BODY (CT)"
+        structures.append(_external(name, ct_hu, grid))
+        notes.append(f"No structure is the external; '{name}' was made from the CT above -400 HU.")
     case = PatientCase(
         found.case_id,
         found.position,
@@ -118,10 +104,11 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
         options.n_fractions,
         options.hu_table,
         found.dicom,
-        tuple(notes),
+        (*found.notes, *assumed, *notes),
     )
     _check_targets(case)
-    progress.step("Reading case", 1.0)
+    seconds = time.perf_counter() - start
+    logger.info("Case read: %d x %d x %d voxels, %d structures, %.1f s", *grid.shape, len(structures), seconds)
     return case
 
 
@@ -142,12 +129,13 @@ def read_hu_table(path: Path) -> HuTable:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"HU table '{path}' cannot be read: {error}.") from error
     try:
-        values = np.array([[float(cell) for cell in line] for line in lines[1:]], dtype=np.float64).reshape(-1, 2)
+        rows = [(float(hu), float(density)) for hu, density in lines[1:]]
     except ValueError as error:
         raise InputError(
             f"HU table '{path}' must have one header line, then lines of two numbers 'hu,relative_electron_density' "
             f"({error})."
         ) from error
+    values = np.array(rows, dtype=np.float64).reshape(-1, 2)
     if not np.isfinite(values).all():
         raise InputError(f"HU table '{path}' holds values that are not finite numbers.")
     try:
@@ -212,8 +200,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 def _resolve_roles(
     structures: Sequence[DrawnStructure], choices: Mapping[str, StructureChoice]
-) -> tuple[RoleProposal, ...]:
-    """Proposed roles with what the user set in their place."""
+) -> tuple[tuple[RoleProposal, ...], tuple[str, ...]]:
+    """Proposed roles with what the user set in their place, and notes on targets that are no PTV."""
     names = [s.name for s in structures]
     for name in choices:
         if name not in names:
@@ -232,7 +220,14 @@ def _resolve_roles(
         raise InputError(
             f"No structure is a target; name the one to treat, with its dose, out of {', '.join(names) or 'none'}."
         )
-    return tuple(resolved)
+    notes = tuple(
+        f"Structure '{s.name}' is planned as a target: {p.reason}."
+        for s, p in zip(structures, proposed, strict=True)
+        if p.role is not propose_role(s.name, s.interpreted_type).role
+        and p.role is Role.TARGET
+        and s.name not in choices
+    )
+    return tuple(resolved), notes
 
 
 def _with_choice(name: str, proposal: RoleProposal, choice: StructureChoice) -> RoleProposal:
@@ -252,9 +247,31 @@ def _with_choice(name: str, proposal: RoleProposal, choice: StructureChoice) -> 
     )
 
 
-def _on_grid(drawn: DrawnStructure, proposal: RoleProposal, grid: Grid) -> Structure:
-    fraction = np.zeros(grid.shape, np.float32) if drawn.fraction_on is None else drawn.fraction_on(grid)
-    return Structure(drawn.name, proposal.role, fraction, proposal.prescription_gy, proposal.organ, drawn.color)
+def _draw(
+    drawn: Sequence[DrawnStructure], proposals: Sequence[RoleProposal], grid: Grid, progress: Progress
+) -> tuple[list[Structure], list[str]]:
+    """Structures on the grid, and notes on those left out."""
+    structures, notes = [], []
+    for n, (source, proposal) in enumerate(zip(drawn, proposals, strict=True)):
+        progress.step("Reading case", 0.75 + 0.25 * (n + 1) / len(drawn), source.name)
+        fraction = source.fraction_on(grid) if source.fraction_on else np.zeros(grid.shape, np.float32)
+        if fraction.any():
+            structures.append(
+                Structure(source.name, proposal.role, fraction, proposal.prescription_gy, proposal.organ, source.color)
+            )
+        elif proposal.role is Role.TARGET:
+            what = "lies outside the CT" if source.fraction_on else "has no contours"
+            raise InputError(f"Target '{source.name}' {what}; draw it, or give it the role 'other'.")
+        else:
+            notes.append(f"Structure '{source.name}' is empty and left out.")
+    return structures, notes
+
+
+def _external(name: str, ct_hu: NDArray[np.float32], grid: Grid) -> Structure:
+    fraction = external_from_ct(ct_hu, grid)
+    if not fraction.any():
+        raise InputError("No structure is the external, and the CT shows no patient above -400 HU; draw the external.")
+    return Structure(name, Role.EXTERNAL, fraction)
 
 
 def _check_targets(case: PatientCase) -> None:

@@ -108,7 +108,11 @@ class BeamInfluence:
         )
 
     def on_pixels(
-        self, x_edges_mm: NDArray[np.float64], y_edges_mm: NDArray[np.float64], *, open_: NDArray[np.bool_] | None = None
+        self,
+        x_edges_mm: NDArray[np.float64],
+        y_edges_mm: NDArray[np.float64],
+        *,
+        open_: NDArray[np.bool_] | None = None,
     ) -> BeamInfluence:
         """Return the same beam and voxels for a fluence given on other pixels, without tracing rays again.
 
@@ -281,9 +285,7 @@ def _bilinear_gather(
     device: torch.device,
 ) -> Tensor:
     """Bilinear interpolation from the image to the voxels, (n_voxels, n_v * n_u) CSR."""
-    columns, values = _bilinear_entries(
-        (u - u_mm[0]) / _IMAGE_PIXEL_MM, (v - v_mm[0]) / _IMAGE_PIXEL_MM, u_mm.size
-    )
+    columns, values = _bilinear_entries((u - u_mm[0]) / _IMAGE_PIXEL_MM, (v - v_mm[0]) / _IMAGE_PIXEL_MM, u_mm.size)
     rows = np.arange(0, 4 * u.size + 1, 4, dtype=np.int32)
     return _to_torch_csr(scipy.sparse.csr_array((values, columns, rows), shape=(u.size, u_mm.size * v_mm.size)), device)
 

@@ -9,9 +9,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
-from deeprt.case import PatientCase
+from deeprt.case import NESTED_MARGIN_MM, PatientCase, outside_higher_targets
 from deeprt.errors import InputError
 from deeprt.evaluation.dvh import Dvh, dvh
 from deeprt.structures import Structure
@@ -20,7 +19,6 @@ Unit = Literal["Gy", "%", "cc"]
 Relation = Literal["<=", ">="]
 
 TARGETS = "targets"  # the word that stands for every prescribed target
-NESTED_MARGIN_MM = 5.0  # dose falls off over this distance around a target of higher prescription
 GRAMMAR = (
     "write D95%, D2%, D0.03cc, Dmean, Dmax or Dmin (in Gy or % of the prescription), "
     "or V60Gy or V95% of the prescription (in % of the structure or cc)"
@@ -37,7 +35,7 @@ class Criterion:
 
     Parameters
     ----------
-    structure_or_organ : a structure's name, its TG-263 organ, or ``targets`` for every prescribed target
+    structure : a structure's name, its TG-263 organ, or ``targets`` for every prescribed target
     metric : ``D95%``, ``D0.03cc``, ``Dmean``, ``Dmax``, ``Dmin``, ``V60Gy``, ``V95%`` (of the prescription)
     relation : of the value to the limit
     limit : in ``unit``
@@ -52,7 +50,7 @@ class Criterion:
         If the metric, relation or unit is not of this grammar, or the limit is not a number.
     """
 
-    structure_or_organ: str
+    structure: str
     metric: str
     relation: Relation
     limit: float
@@ -61,7 +59,7 @@ class Criterion:
     source: str = ""
 
     def __post_init__(self) -> None:
-        goal = f"Goal '{self.metric}' of '{self.structure_or_organ}'"
+        goal = f"Goal '{self.metric}' of '{self.structure}'"
         parsed = _METRIC.fullmatch(self.metric)
         if parsed is None or (parsed["quantity"], parsed["unit"]) not in {
             ("D", "%"), ("D", "cc"), ("D", None), ("V", "Gy"), ("V", "%")
@@ -140,9 +138,9 @@ def judge(
     dose_gy : (n_k, n_j, n_i), whole course, on the case's grid
     curves : DVH by structure name, for all structures that are not empty
     """
-    meant = _meant(case, criterion.structure_or_organ)
+    meant = _meant(case, criterion.structure)
     if not meant:
-        yield NotApplicable(criterion, f"The case has no '{criterion.structure_or_organ}'.")
+        yield NotApplicable(criterion, f"The case has no '{criterion.structure}'.")
     for structure in meant:
         prescription = structure.prescription_gy or (case.targets[0].prescription_gy if case.targets else None)
         if structure.name not in curves:
@@ -151,33 +149,22 @@ def judge(
             yield NotApplicable(criterion, "The case has no prescription that its percents could refer to.")
         else:
             curve, note = curves[structure.name], ""
-            if criterion.relation == "<=":
-                part, note = _outside_higher_targets(case, structure)
-                if not part.any():
+            part = outside_higher_targets(case, structure) if criterion.relation == "<=" else structure
+            if part is not structure:
+                own = structure.prescription_gy or 0.0
+                higher = [t.name for t in case.targets if (t.prescription_gy or 0.0) > own]
+                note = f"outside {', '.join(higher)} and {NESTED_MARGIN_MM:g} mm around"
+                if part.is_empty:
                     yield NotApplicable(criterion, f"Nothing of '{structure.name}' lies {note}.")
                     continue
-                curve = dvh(dose_gy, part, case.grid.voxel_volume_cc) if note else curve
+                curve = dvh(dose_gy, part.fraction, case.grid.voxel_volume_cc)
             value = criterion.value(curve, prescription or np.nan)
             yield CriterionResult(criterion, structure.name, value, criterion.is_met_by(value), note)
 
 
-def _meant(case: PatientCase, structure_or_organ: str) -> tuple[Structure, ...]:
+def _meant(case: PatientCase, structure: str) -> tuple[Structure, ...]:
     """Structures a goal applies to; a name goes before an organ, so that two of one organ can have own goals."""
-    if structure_or_organ == TARGETS:
+    if structure == TARGETS:
         return case.targets
-    named = tuple(s for s in case.structures if s.name == structure_or_organ)
-    return named or tuple(s for s in case.structures if s.organ == structure_or_organ)
-
-
-def _outside_higher_targets(case: PatientCase, structure: Structure) -> tuple[NDArray[np.float32], str]:
-    """Part of a target that a maximum goal means, (n_k, n_j, n_i), and a note where that is not all of it."""
-    own = structure.prescription_gy
-    higher = [t for t in case.targets if own and (t.prescription_gy or 0.0) > own and not t.is_empty]
-    if not higher:
-        return structure.fraction, ""
-    occupied = np.maximum.reduce([t.fraction for t in higher]) >= 0.5
-    distance = distance_transform_edt(~occupied, sampling=case.grid.spacing_mm[::-1])
-    part = np.where(distance > NESTED_MARGIN_MM, structure.fraction, np.float32(0))
-    if np.array_equal(part, structure.fraction):
-        return structure.fraction, ""
-    return part, f"outside {', '.join(t.name for t in higher)} and {NESTED_MARGIN_MM:g} mm around"
+    named = tuple(s for s in case.structures if s.name == structure)
+    return named or tuple(s for s in case.structures if s.organ == structure)

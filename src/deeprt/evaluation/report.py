@@ -146,7 +146,7 @@ def _goals(report: PlanReport) -> dict[str, Any]:
         "n_met": sum(r.met for r in report.goals),
         "n_missed": sum(not r.met for r in report.goals),
         "results": [
-            {**asdict(r.criterion), "structure": r.structure, "value": r.value, "met": r.met, "note": r.note}
+            {**asdict(r.criterion), "applies_to": r.structure, "value": r.value, "met": r.met, "note": r.note}
             for r in report.goals
         ],
         "not_applicable": [{**asdict(n.criterion), "reason": n.reason} for n in report.not_applicable],

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeprt.beams import Beam
-from deeprt.evaluation.delivered_fluence import delivered_fluence
+from deeprt.delivery.fluence import delivered_fluence
 from deeprt.evaluation.figure_style import INK, STYLE, inline_svg, outline, structure_colors
 from deeprt.evaluation.report import RESEARCH_ONLY, ReportContents
 from deeprt.evaluation.views import Plane, extent, orientation_letters, planes_through
@@ -92,12 +92,13 @@ def _on_plane(plane: Plane, direction_lps: NDArray[np.float64]) -> tuple[float, 
 def fluence_maps(contents: ReportContents) -> str:
     """Ideal fluence of each beam above what its segments deliver, all on one scale."""
     plan, ideal = contents.plan, contents.solution.fluence_mu
-    delivered = [delivered_fluence(plan, b) for b in range(len(plan.beams))]
-    top = max(*(float(m.max()) for m in ideal), *(float(d.fluence_mu.max()) for d in delivered), 1e-9)
+    edges = [(_pixel_edges(j.x1_mm, j.x2_mm), _pixel_edges(j.y1_mm, j.y2_mm)) for j in plan.jaws]
+    delivered = [delivered_fluence(plan, b, x, y) for b, (x, y) in enumerate(edges)]
+    top = max(*(float(m.max()) for m in ideal), *(float(m.max()) for m in delivered), 1e-9)
     n_columns = min(len(ideal), _MAPS_PER_ROW)
     n_blocks = -(-len(ideal) // n_columns)
-    x_reach = max(float(np.abs(d.x_edges_mm).max()) for d in delivered)
-    y_reach = max(float(np.abs(d.y_edges_mm).max()) for d in delivered)
+    x_reach = max(float(np.abs(x).max()) for x, _ in edges)
+    y_reach = max(float(np.abs(y).max()) for _, y in edges)
     panel = 2.0 if n_columns == _MAPS_PER_ROW else 2.5
     size = (n_columns * (panel + 0.15) + 1.2, n_blocks * 2 * (panel * y_reach / x_reach + 0.45) + 0.3)
     with matplotlib.rc_context(STYLE):
@@ -109,7 +110,7 @@ def fluence_maps(contents: ReportContents) -> str:
             row, column = 2 * (b // n_columns), b % n_columns
             images = (
                 ("ideal", beam.x_edges_mm, beam.y_edges_mm, ideal[b]),
-                ("delivered", delivered[b].x_edges_mm, delivered[b].y_edges_mm, delivered[b].fluence_mu),
+                ("delivered", *edges[b], delivered[b]),
             )
             for axes, (kind, x, y, fluence) in zip(grid[row : row + 2, column], images, strict=True):
                 mesh = axes.pcolormesh(x, y, fluence, cmap="cividis", vmin=0, vmax=top, rasterized=True)
@@ -124,6 +125,11 @@ def fluence_maps(contents: ReportContents) -> str:
         bar = figure.colorbar(mesh, ax=grid, shrink=min(1.0, 3.0 / size[1]), pad=0.01, aspect=25)
         bar.set_label("Fluence / MU per fraction")
         return inline_svg(figure, "Fluence maps, ideal and delivered")
+
+
+def _pixel_edges(low_mm: float, high_mm: float) -> NDArray[np.float64]:
+    """Edges of pixels of about 1 mm between two jaws."""
+    return np.linspace(low_mm, high_mm, max(1, round(high_mm - low_mm)) + 1)
 
 
 def _ticks(reach_mm: float) -> list[float]:

@@ -125,7 +125,7 @@ def _goals_section(contents: ReportContents) -> str:
     if not report.goals and not report.not_applicable:
         return ""
     skipped = "".join(
-        f"<li>{escape(n.criterion.structure_or_organ)} {escape(_goal(n.criterion))}: {escape(n.reason)}</li>"
+        f"<li>{escape(n.criterion.structure)} {escape(_goal(n.criterion))}: {escape(n.reason)}</li>"
         for n in report.not_applicable
     )
     table = _table(
@@ -215,7 +215,9 @@ def _comparison_section(contents: ReportContents, colors: Mapping[str, str]) -> 
         if s.role is Role.TUNING:
             continue
         delivered, ideal = metrics_entry(s), metrics_entry(contents.ideal_report.structure(s.name))
-        cells = (f"{delivered[k]:.2f} <span class='soft'>{delivered[k] - ideal[k]:+.2f}</span>" for k in keys)
+        cells = (
+            f"{delivered[k]:.2f} <span class='soft'>{round(delivered[k] - ideal[k], 2) + 0.0:+.2f}</span>" for k in keys
+        )
         rows.append([_label(s.name, colors), *cells])
     table = _table(["Structure", *(_defined(f"{k} / Gy", k) for k in keys)], rows)
     text = (

@@ -114,9 +114,8 @@ def make_terms(
                 structure = outside_higher_targets(case, structure)
             if not (structure.fraction.ravel()[sample.voxels] > 0).any():
                 continue
-            terms.append(
-                make_term(structure, spec.objective(prescription), [spec.weight], sample, device=device, per_volume=True)
-            )
+            objective = spec.objective(prescription)
+            terms.append(make_term(structure, objective, [spec.weight], sample, device=device, per_volume=True))
     targets = {t.name for t in case.targets}
     if not any(t.structure in targets for t in terms):
         raise InputError("No objective refers to a target; add one with structure = 'targets'.")

@@ -1,0 +1,7 @@
+"""``python -m deeprt`` is the command line."""
+
+import sys
+
+from deeprt.cli import main
+
+sys.exit(main())

@@ -1,0 +1,122 @@
+"""Writing a plan to a folder: a complete DICOM study, the report, and the configuration it came from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import tomli_w
+import torch
+
+from deeprt import __version__
+from deeprt.case import PatientCase
+from deeprt.config import to_plain
+from deeprt.dicom.check_plan import check_plan
+from deeprt.dicom.common import with_new_dicom_identity, write_dataset
+from deeprt.dicom.write_dose import dose_dataset
+from deeprt.dicom.write_images import ct_datasets
+from deeprt.dicom.write_plan import plan_dataset
+from deeprt.dicom.write_structures import structure_set_dataset
+from deeprt.errors import InputError
+from deeprt.evaluation.report import ReportContents, write_report
+from deeprt.pipeline import PlanResult
+
+PLAN_FILE = "RTPLAN.dcm"
+_VERSIONED = ("numpy", "scipy", "torch", "numba", "pydicom", "SimpleITK", "scikit-image", "matplotlib")
+
+
+def check_output_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that already holds a plan, unless it may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a plan, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"'{folder}' is a file; give a folder for the plan.")
+    if (folder / PLAN_FILE).exists() and not overwrite:
+        raise InputError(f"'{folder}' already holds a plan; choose another folder or add --overwrite.")
+
+
+def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCase | None = None) -> None:
+    """Write everything about a plan; the files appear in the folder only when all of them are complete.
+
+    Parameters
+    ----------
+    image_case : the case on its CT's own grid, whose CT and structures complete the study of a case that did not
+        come from DICOM; the planned case if None
+
+    Raises
+    ------
+    InputError
+        If the plan is inconsistent or the folder cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+        try:
+            _write_study(result, scratch, image_case or result.case)
+            _write_report(result, scratch)
+            (scratch / "plan.toml").write_text(tomli_w.dumps(to_plain(result.config)), encoding="utf-8")
+            _move_into(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"Cannot write the plan to '{folder}': {error.strerror}; nothing was kept of it.") from error
+
+
+def _write_study(result: PlanResult, folder: Path, image_case: PatientCase) -> None:
+    case = result.case
+    if case.dicom is None:
+        image_case = with_new_dicom_identity(image_case)
+        case = replace(case, dicom=image_case.dicom)
+        ct = ct_datasets(image_case)
+        structure_set = structure_set_dataset(image_case, ct)
+        (folder / "CT").mkdir()
+        for number, image in enumerate(ct, start=1):
+            write_dataset(image, folder / "CT" / f"CT.{number:04d}.dcm")
+        write_dataset(structure_set, folder / "RTSTRUCT.dcm")
+        structure_set_uid = str(structure_set.SOPInstanceUID)
+    else:
+        structure_set_uid = case.dicom.structure_set_uid
+    plan = plan_dataset(case, result.plan, label="DeepRT", structure_set_uid=structure_set_uid)
+    if problems := check_plan(plan):
+        raise InputError(f"The RTPLAN would be inconsistent: {problems[0]}")
+    write_dataset(dose_dataset(case, result.dose_gy, plan), folder / "RTDOSE.dcm")
+    write_dataset(plan, folder / PLAN_FILE)
+
+
+def _write_report(result: PlanResult, folder: Path) -> None:
+    versions = {"deeprt": __version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in _VERSIONED}
+    versions["threads"] = str(torch.get_num_threads())
+    contents = ReportContents(
+        case=result.case,
+        plan=result.plan,
+        solution=result.solution,
+        dose_gy=result.dose_gy,
+        report=result.report,
+        ideal_report=result.ideal_report,
+        timing_s=result.timing_s,
+        peak_memory_mb=result.peak_memory_mb,
+        versions=versions,
+        seed=result.config.seed,
+        settings=to_plain(result.config),
+        notes=result.notes,
+    )
+    write_report(folder, contents)
+
+
+def _move_into(scratch: Path, folder: Path) -> None:
+    """Move the finished files; the plan goes last, so that a folder with a plan is complete."""
+    folder.mkdir(exist_ok=True)
+    if (folder / "CT").exists():
+        shutil.rmtree(folder / "CT")
+    for path in sorted(scratch.iterdir(), key=lambda p: p.name == PLAN_FILE):
+        os.replace(path, folder / path.name)
