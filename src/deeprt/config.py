@@ -63,6 +63,7 @@ class FluenceSettings:
     method : optimize, or a network's prediction
     beamlet_width_mm : along leaf travel
     margin_mm : around the targets, at the isocenter plane, within which beamlets are open
+    smoothness : objective weight, Gy², of the mean squared relative difference between neighboring beamlets
     background_share : of the patient's voxels outside targets, organs and tuning structures that take part
     solver : of the optimization
     """
@@ -70,6 +71,7 @@ class FluenceSettings:
     method: Literal["optimize", "network"] = "optimize"
     beamlet_width_mm: float = 2.5
     margin_mm: float = 5.0
+    smoothness: float = 1.0
     background_share: float = 0.1
     solver: SolverSettings = SolverSettings(max_iterations=200, tolerance=1e-4)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from deeprt.beams import Beam, BeamAngles, place_beams
 from deeprt.case import PatientCase, with_tuning_structures
@@ -27,7 +28,7 @@ from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.errors import InputError
 from deeprt.evaluation.dvh import dvh
 from deeprt.evaluation.evaluate import PlanReport, evaluate
-from deeprt.fluence.problem import FluenceProblem, sample_voxels
+from deeprt.fluence.problem import FluenceProblem, Roughness, sample_voxels
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.fluence.solvers import SolverSettings, solve
 from deeprt.fluence.specification import make_terms
@@ -177,7 +178,16 @@ def fluence_problem(
     inside = np.isin(sample.voxels, influence.voxels, assume_unique=True)
     sample = replace(sample, voxels=sample.voxels[inside], weight=sample.weight[inside])
     terms = make_terms(case, config.objectives or protocol.objectives, sample, influence.device)
-    return FluenceProblem(influence.restricted(sample.voxels), terms, case.n_fractions)
+    problem = FluenceProblem(influence.restricted(sample.voxels), terms, case.n_fractions)
+    mean_mu = float(uniform_start(case, problem).mean())
+    first, second = influence.neighbors()
+    weight = config.fluence.smoothness / (first.numel() * mean_mu**2)
+    return replace(problem, roughness=Roughness(first, second, weight))
+
+
+def uniform_start(case: PatientCase, problem: FluenceProblem) -> Tensor:
+    """Equal fluence that gives the target of highest prescription its dose in the mean, (1, n_beamlets)."""
+    return problem.uniform_start(case.targets[0].prescription_gy or 0.0, case.targets[0])
 
 
 def optimize_fluence(
@@ -199,9 +209,7 @@ def optimize_fluence(
     def on_iteration(iteration: int, objective: float) -> None:
         report.step("fluence", iteration / settings.max_iterations, f"objective {objective:.4g}")
 
-    target = case.targets[0]
-    start = problem.uniform_start(target.prescription_gy or 0.0, target)
-    optimum = solve(problem, start, settings, on_iteration)
+    optimum = solve(problem, uniform_start(case, problem), settings, on_iteration)
     dose = case.n_fractions * influence.dose(optimum.fluence_mu)[0]
     return FluenceSolution(
         fluence_mu=influence.to_maps(optimum.fluence_mu[0]),
@@ -218,7 +226,9 @@ def optimize_segment_mu(plan: DeliverablePlan, influence: DoseInfluence, problem
     for _ in range(3):
         operator = segment_influence(plan, influence.restricted(problem.operator.voxels))
         mu = torch.tensor([[s.mu for s in plan.segments]], dtype=torch.float32, device=influence.device)
-        optimum = solve(replace(problem, operator=operator), mu, _SEGMENT_SOLVER).fluence_mu[0].cpu().numpy()
+        optimum = (
+            solve(replace(problem, operator=operator, roughness=None), mu, _SEGMENT_SOLVER).fluence_mu[0].cpu().numpy()
+        )
         enough = np.where(optimum >= plan.machine.min_segment_mu, optimum, 0.0)
         plan = with_segment_mu(plan, enough.tolist())
         if (enough == optimum).all():

@@ -130,7 +130,7 @@ class Geud:
 
     def gradient(self, dose: Tensor, measure: Tensor) -> Tensor:
         s = self.geud_gy(dose, measure).clamp(min=1e-12)
-        slope = measure / measure.sum() * (dose.clamp(min=0) / s) ** (self.exponent - 1)
+        slope = measure / measure.sum() * (dose.clamp(min=0) / s) ** (self.exponent - 1) * (dose >= 0)
         return 2 * (s - self.dose_gy).clamp(min=0) * slope
 
     def prox(self, dose: Tensor, measure: Tensor, step: Tensor) -> Tensor:

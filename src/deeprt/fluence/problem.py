@@ -59,39 +59,82 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
+class Roughness:
+    """``weight · Σ_pairs (x_first − x_second)²``: keeps neighboring beamlets alike, so that fewer MU deliver the map.
+
+    Parameters
+    ----------
+    first, second : (n_pairs,) positions of neighbors in the fluence vector
+    weight : Gy² per MU²
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: float
+
+    def differences(self, fluence_mu: Tensor) -> Tensor:
+        """(n_batch, n_beamlets) -> (n_batch, n_pairs)."""
+        return fluence_mu[:, self.first] - fluence_mu[:, self.second]
+
+    def adjoint(self, pair_values: Tensor, n_beamlets: int) -> Tensor:
+        """Transpose of ``differences``: (n_batch, n_pairs) -> (n_batch, n_beamlets)."""
+        out = pair_values.new_zeros(pair_values.shape[0], n_beamlets)
+        return out.index_add_(1, self.first, pair_values).index_add_(1, self.second, -pair_values)
+
+    def curvature(self, n_beamlets: int) -> Tensor:
+        """Bound of the second derivative by each beamlet (Gershgorin), (1, n_beamlets)."""
+        degree = torch.zeros(1, n_beamlets, device=self.first.device)
+        ones = torch.ones(1, self.first.numel(), device=self.first.device)
+        return 4 * self.weight * degree.index_add_(1, self.first, ones).index_add_(1, self.second, ones)
+
+    def value(self, fluence_mu: Tensor) -> Tensor:
+        """(n_batch,) float64."""
+        return self.weight * (self.differences(fluence_mu) ** 2).sum(1, dtype=torch.float64)
+
+    def gradient(self, fluence_mu: Tensor) -> Tensor:
+        """(n_batch, n_beamlets)."""
+        return self.adjoint(2 * self.weight * self.differences(fluence_mu), fluence_mu.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
 class FluenceProblem:
-    """``min_x Σ_t weight_t · objective_t(dose_t(x))`` subject to ``x ≥ 0``, ``dose = n_fractions · D x``.
+    """``min_x Σ_t weight_t · objective_t(dose_t(x)) + roughness(x)``, ``x ≥ 0``, ``dose = n_fractions · D x``.
 
     Parameters
     ----------
     operator : D, dose per fraction
     terms : all on the operator's voxels
     n_fractions : of the whole course
+    roughness : of the fluence, if it counts
     """
 
     operator: DoseOperator
     terms: tuple[Term, ...]
     n_fractions: int
+    roughness: Roughness | None = None
 
     def dose(self, fluence_mu: Tensor) -> Tensor:
         """Whole-course dose, (n_batch, n_voxels) Gy."""
         return self.n_fractions * self.operator.dose(fluence_mu)
 
-    def value(self, dose_gy: Tensor) -> Tensor:
-        """Objective of a dose, (n_batch,) float64."""
+    def value(self, fluence_mu: Tensor, dose_gy: Tensor) -> Tensor:
+        """Objective of fluences and the dose they give, (n_batch,) float64."""
         parts = [t.weight[:, 0].double() * t.objective.value(dose_gy[:, t.index], t.measure) for t in self.terms]
+        if self.roughness is not None:
+            parts.append(self.roughness.value(fluence_mu))
         return torch.stack(parts).sum(0)
 
     def dose_gradient(self, dose_gy: Tensor) -> Tensor:
-        """Derivative of the objective by dose, (n_batch, n_voxels): the multipliers z of the paper's equation 11."""
+        """Derivative of the terms by dose, (n_batch, n_voxels): the multipliers z of the paper's equation 11."""
         gradient = torch.zeros_like(dose_gy)
         for t in self.terms:
             gradient.index_add_(1, t.index, t.weight * t.objective.gradient(dose_gy[:, t.index], t.measure))
         return gradient
 
-    def gradient(self, dose_gy: Tensor) -> Tensor:
+    def gradient(self, fluence_mu: Tensor, dose_gy: Tensor) -> Tensor:
         """Derivative of the objective by fluence, (n_batch, n_beamlets)."""
-        return self.n_fractions * self.operator.adjoint(self.dose_gradient(dose_gy))
+        by_dose = self.n_fractions * self.operator.adjoint(self.dose_gradient(dose_gy))
+        return by_dose if self.roughness is None else by_dose + self.roughness.gradient(fluence_mu)
 
     def uniform_start(self, dose_gy: float, structure: Structure) -> Tensor:
         """Equal fluence everywhere that gives a structure this mean dose, (1, n_beamlets)."""
