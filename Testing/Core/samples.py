@@ -1,7 +1,8 @@
 """Phantoms, beams and plans whose geometry is known in closed form."""
 
 import numpy as np
-from Core.plan_samples import an_oblique_grid
+import torch
+from Core.plan_samples import an_oblique_grid as an_oblique_grid
 
 from deeprt.beams import Beam, BeamAngles
 from deeprt.case import PatientCase
@@ -10,19 +11,19 @@ from deeprt.geometry import Grid
 from deeprt.machine import read_machine
 from deeprt.structures import Role, Structure
 
-__all__ = [
-    "a_centered_grid",
-    "a_field",
-    "a_one_beam_plan",
-    "a_phantom",
-    "a_sphere",
-    "a_uniform_phantom",
-    "an_oblique_grid",
-    "axes_of",
-    "depth_in_box",
-    "random_grid",
-    "share_inside",
-]
+MACHINE = read_machine("generic_6mv")
+X_EDGES = np.array([-32.5, -20.0, -17.5, -5.0, 0.0, 2.5, 10.0, 27.5, 40.0])  # nothing symmetric about the axis
+Y_EDGES = np.array([-30.0, -20.0, -15.0, 0.0, 5.0, 25.0])
+MASK = np.array(
+    [
+        [0, 0, 1, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 0, 0, 1, 1, 1],
+        [0, 1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 1, 1, 1, 0, 0],
+    ],
+    bool,
+)
 
 
 def a_centered_grid(n=31, spacing_mm=4.0, center_lps=(0.0, 0.0, 0.0)):
@@ -89,7 +90,7 @@ def depth_in_box(grid, source_lps, points_lps):
 
 def a_one_beam_plan(beam, openings, *, jaws=(-60.0, 55.0, -50.0, 45.0), n_fractions=20, machine=None):
     """Segments of one beam, each ``(left_mm, right_mm, low_mm, high_mm, mu)``: pairs between low and high are open."""
-    machine = machine or read_machine("generic_6mv")
+    machine = machine or MACHINE
     edges = machine.mlc.leaf_edges_mm
     segments = []
     for left, right, low, high, mu in openings:
@@ -102,3 +103,15 @@ def a_one_beam_plan(beam, openings, *, jaws=(-60.0, 55.0, -50.0, 45.0), n_fracti
 def some_angles():
     """Gantry, couch and collimator all turned."""
     return BeamAngles(37.0, 0.0, 12.0), BeamAngles(281.5, 344.5, 95.0), BeamAngles(160.0, 20.0, 330.0)
+
+
+def irregular_beams(isocenter, angles=None, *, position="HFS"):
+    """Beams with open beamlets of many sizes, some rows with a gap."""
+    return tuple(
+        a_field(a, isocenter, X_EDGES, Y_EDGES, open_beamlets=np.roll(MASK, n, axis=1), position=position, name=f"F{n}")
+        for n, a in enumerate(angles or some_angles())
+    )
+
+
+def random_fluence(influence, *, n_batch=1, seed=1):
+    return torch.from_numpy(np.random.default_rng(seed).uniform(0, 40, (n_batch, influence.n_beamlets))).float()

@@ -36,7 +36,12 @@ def test_head_first_supine_beams_come_from_where_iec_61217_says(gantry, couch, s
 
 @pytest.mark.parametrize(
     ("collimator", "leaf_travel", "across_leaves"),
-    [(0, (1, 0, 0), (0, 0, 1)), (90, (0, 0, 1), (-1, 0, 0)), (180, (-1, 0, 0), (0, 0, -1)), (270, (0, 0, -1), (1, 0, 0))],
+    [
+        (0, (1, 0, 0), (0, 0, 1)),
+        (90, (0, 0, 1), (-1, 0, 0)),
+        (180, (-1, 0, 0), (0, 0, -1)),
+        (270, (0, 0, -1), (1, 0, 0)),
+    ],
 )
 def test_the_collimator_turns_the_leaves_at_gantry_0(collimator, leaf_travel, across_leaves):
     rotation = bld_to_lps_rotation(0, 0, collimator)
@@ -58,8 +63,12 @@ def test_the_rotation_is_that_of_turning_collimator_gantry_and_patient_one_after
 
 @pytest.mark.parametrize(
     ("position", "gantry", "couch"),
-    [("HFP", lambda g: g + 180, lambda c: -c), ("FFS", lambda g: g, lambda c: c + 180), ("FFP", lambda g: g + 180, lambda c: 180 - c)],
-)  # fmt: skip
+    [
+        ("HFP", lambda g: g + 180, lambda c: -c),
+        ("FFS", lambda g: g, lambda c: c + 180),
+        ("FFP", lambda g: g + 180, lambda c: 180 - c),
+    ],
+)
 def test_turning_the_patient_is_the_same_as_turning_gantry_and_couch(position, gantry, couch):
     rng = np.random.default_rng(6)
     for g, c, collimator in rng.uniform(0, 360, (20, 3)):

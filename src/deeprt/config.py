@@ -71,7 +71,7 @@ class FluenceSettings:
     method: Literal["optimize", "network"] = "optimize"
     beamlet_width_mm: float = 2.5
     margin_mm: float = 5.0
-    smoothness: float = 1.0
+    smoothness: float = 500.0
     background_share: float = 0.1
     solver: SolverSettings = SolverSettings(max_iterations=200, tolerance=1e-4)
 
@@ -101,6 +101,7 @@ class Protocol:
     n_fractions : usual number
     prescription_gy : of a target whose name states none
     objectives, goals : of the plan
+    normalization : usual one
     """
 
     name: str
@@ -111,6 +112,7 @@ class Protocol:
     prescription_gy: float | None = None
     objectives: tuple[ObjectiveSpec, ...] = ()
     goals: tuple[Criterion, ...] = ()
+    normalization: Normalization = Normalization()
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class PlanningConfig:
     series, structure_set : UID, or its ending, of the CT series and the structure set to read
     prescription_gy : whole-course dose by target
     structures : roles, TG-263 organs and prescriptions that the user sets, by structure
-    objectives, goals : instead of the protocol's, if any are given
+    objectives, goals, normalization : instead of the protocol's, if given
     device : auto, cpu or cuda
     seed : of every random choice
     """
@@ -144,7 +146,7 @@ class PlanningConfig:
     beams: BeamSettings = BeamSettings()
     fluence: FluenceSettings = FluenceSettings()
     sequencing: SequencingSettings = SequencingSettings()
-    normalization: Normalization = Normalization()
+    normalization: Normalization | None = None
     objectives: tuple[ObjectiveSpec, ...] = ()
     goals: tuple[Criterion, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -84,6 +84,7 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
     device = _device(config.device)
     protocol, case, notes = with_prescriptions(case, config)
     case = with_tuning_structures(case)
+    normalization = config.normalization or protocol.normalization
 
     with steps.timed("beams"):
         beams = _placed_beams(case, machine, config)
@@ -92,12 +93,12 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
     with steps.timed("fluence"):
         problem = fluence_problem(case, influence, protocol, config)
         solution = optimize_fluence(case, influence, problem, config.fluence.solver, steps.progress)
-        solution = _normalized_solution(case, solution, config.normalization)
+        solution = _normalized_solution(case, solution, normalization)
     with steps.timed("segments"):
         plan = sequence(beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=config.sequencing)
         plan = optimize_segment_mu(plan, influence, problem)
     with steps.timed("dose"):
-        plan, dose_gy = normalize(case, plan, dose_of_plan(plan, influence), config.normalization)
+        plan, dose_gy = normalize(case, plan, dose_of_plan(plan, influence), normalization)
     with steps.timed("evaluation"):
         goals = config.goals or protocol.goals
         report = evaluate(case, dose_gy, goals)

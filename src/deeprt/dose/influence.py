@@ -300,7 +300,7 @@ def _spreads(
 def _image_axis(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sampling positions that enclose all values."""
     first = np.floor(values.min() / _IMAGE_PIXEL_MM)
-    last = np.floor(values.max() / _IMAGE_PIXEL_MM) + 1
+    last = np.floor(values.max() / _IMAGE_PIXEL_MM) + 2  # one to spare: rounding may put a value on the last but one
     return _IMAGE_PIXEL_MM * np.arange(first, last + 1)
 
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from deeprt.geometry import Grid
 
+_NEVER = 1e30  # ray parameter of a face that is not met; fast math allows no infinity
+
 
 def radiological_depth(
     density: NDArray[np.float32], grid: Grid, source_lps: NDArray[np.float64], points_lps: NDArray[np.float64]
@@ -89,7 +91,7 @@ def _trace(
 def _enter(start: float, d: float, t_in: float, size: int) -> tuple[int, float, float, int]:
     """First voxel along one axis, the ray parameter at its far face, the parameter per voxel, the direction."""
     if abs(d) < 1e-12:
-        return int(np.floor(start)), np.inf, np.inf, 0
+        return int(np.floor(start)), _NEVER, _NEVER, 0
     voxel = min(max(int(np.floor(start + t_in * d)), 0), size - 1)
     move = 1 if d > 0 else -1
     face = voxel + 1 if d > 0 else voxel

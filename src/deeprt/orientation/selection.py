@@ -13,15 +13,15 @@ SelectionMethod = Literal["equispaced", "column-generation", "network"]
 def equispaced_angles(
     n_beams: int, *, first_gantry_deg: float = 0.0, collimator_deg: float = 0.0
 ) -> tuple[BeamAngles, ...]:
-    """Coplanar beams at equal steps of the gantry.
+    """Coplanar beams at equal steps of the gantry, to the tenth of a degree that plans are written with.
 
-    >>> [a.gantry_deg for a in equispaced_angles(3)]
-    [0.0, 120.0, 240.0]
+    >>> [a.gantry_deg for a in equispaced_angles(7)]
+    [0.0, 51.4, 102.9, 154.3, 205.7, 257.1, 308.6]
     """
     if n_beams < 1:
         raise InputError(f"The number of beams must be at least 1, got {n_beams}.")
     step = 360.0 / n_beams
-    return tuple(BeamAngles(first_gantry_deg + k * step, 0.0, collimator_deg) for k in range(n_beams))
+    return tuple(BeamAngles(round(first_gantry_deg + k * step, 1), 0.0, collimator_deg) for k in range(n_beams))
 
 
 def select_angles(

@@ -1,0 +1,30 @@
+# make demo   plans a virtual prostate patient into demo/
+# make test   runs all tests
+# Both set up a virtual environment first. Python 3.11 or later; another one with PYTHON=python3.12.
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)
+	$(VENV)/bin/deeprt plan virtual:prostate --beams 7 --out demo --overwrite
+	@echo "Open demo/report.html; the DICOM study lies beside it."
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+check: $(READY)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" .ci/check.sh
+
+bench: $(READY)
+	$(VENV)/bin/python Testing/Benchmarks/planning.py
+
+clean:
+	rm -rf $(VENV) demo
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@
