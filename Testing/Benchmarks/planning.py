@@ -28,7 +28,7 @@ import torch
 import deeprt
 from deeprt.beams import Beam, BeamAngles, place_beams
 from deeprt.case import PatientCase
-from deeprt.dose.influence import dose_influence
+from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.geometry import Grid
 from deeprt.machine import read_machine
 from deeprt.structures import Role, Structure
@@ -79,18 +79,14 @@ def time_influence(case: PatientCase, beams: tuple[Beam, ...], repeats: int) -> 
     fluence = torch.from_numpy(rng.uniform(0, 50, (1, influence.n_beamlets))).float()
     values = torch.from_numpy(rng.normal(size=(1, influence.voxels.size))).float()
 
-    def set_up() -> None:
-        dose_influence(case, beams, machine)
+    def set_up() -> DoseInfluence:
+        return dose_influence(case, beams, machine)
 
-    def set_up_and_first_adjoint() -> None:  # what the adjoint needs is made when it is first used
-        dose_influence(case, beams, machine).adjoint(values)
-
-    def forward_and_adjoint() -> None:
-        influence.dose(fluence)
-        influence.adjoint(values)
-
-    works = {"set_up_s": set_up, "set_up_and_first_adjoint_s": set_up_and_first_adjoint,
-             "forward_and_adjoint_s": forward_and_adjoint}  # fmt: skip
+    works: dict[str, Callable[[], Any]] = {
+        "set_up_s": set_up,
+        "set_up_and_first_adjoint_s": lambda: set_up().adjoint(values),  # which makes what every adjoint needs
+        "forward_and_adjoint_s": lambda: (influence.dose(fluence), influence.adjoint(values)),
+    }
     return {
         "n_voxels": influence.voxels.size,
         "n_beamlets_per_beam": influence.n_beamlets / len(beams),
@@ -117,8 +113,7 @@ def surroundings() -> dict[str, Any]:
     """Commit, versions and hardware."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     versions = {m.__name__: m.__version__ for m in (deeprt, np, scipy, torch, numba)}
     return {

@@ -1,5 +1,6 @@
 """A small fluence problem through a real dose influence, and its explicit matrix."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -63,3 +64,32 @@ def a_start(problem):
     """Equal fluence that gives the target of highest prescription its mean dose, (1, n_beamlets)."""
     target = a_planned_case().targets[0]
     return problem.uniform_start(target.prescription_gy, target)
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixInfluence:
+    """An explicit dose influence matrix as operator: (n_beamlets, n_voxels) Gy per MU and fraction."""
+
+    matrix: torch.Tensor
+    voxels: np.ndarray
+
+    @property
+    def n_beamlets(self):
+        return self.matrix.shape[0]
+
+    @property
+    def device(self):
+        return self.matrix.device
+
+    def dose(self, fluence_mu):
+        return fluence_mu @ self.matrix
+
+    def adjoint(self, voxel_values):
+        return voxel_values @ self.matrix.T
+
+
+@cache
+def a_matrix_influence():
+    """The sample's influence as a matrix: the same operator, quick to apply hundreds of times."""
+    per_fraction = a_matrix().T / a_planned_case().n_fractions
+    return MatrixInfluence(torch.from_numpy(per_fraction.astype(np.float32)), a_sample().voxels)

@@ -44,7 +44,7 @@ def test_fractions_of_another_type_are_an_error():
 def test_only_targets_are_prescribed_a_positive_dose():
     fraction = np.ones((2, 2, 2), np.float32)
     assert Structure("Ball", Role.TARGET, fraction, 60.0).prescription_gy == 60.0
-    with pytest.raises(ValueError, match="'Ball': only a target has a prescription, not a organ_at_risk"):
+    with pytest.raises(ValueError, match="'Ball': only a target has a prescription, its role is organ_at_risk"):
         Structure("Ball", Role.ORGAN_AT_RISK, fraction, 60.0)
     for dose in (0.0, -1.0, np.nan):
         with pytest.raises(ValueError, match="'Ball': the prescription must be positive, got"):

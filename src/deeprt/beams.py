@@ -145,12 +145,13 @@ def place_beams(
         )  # fmt: skip
         u, v, _ = bare.project(points)
         reach = margin_mm + half_voxel_mm
-        x_edges = _uniform_edges(u.min() - reach, u.max() + reach, beamlet_width_mm)
+        _check_field(bare.name, u, v, machine)
+        limit = machine.jaws.max_x_mm
+        x_edges = _uniform_edges(max(u.min() - reach, -limit), min(u.max() + reach, limit), beamlet_width_mm)
         if beamlet_height_mm is None:
             y_edges = _leaf_edges(machine.mlc.leaf_edges_mm, v.min() - reach, v.max() + reach)
         else:
             y_edges = _uniform_edges(v.min() - reach, v.max() + reach, beamlet_height_mm)
-        _check_field(bare.name, u, v, machine)
         mask = _near(u, v, reach, x_edges, y_edges)
         placed.append(Beam(bare.name, a, isocenter, case.position, machine.sad_mm, x_edges, y_edges, mask))
     return tuple(placed)

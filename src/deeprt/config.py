@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
 
@@ -74,6 +76,12 @@ class FluenceSettings:
     smoothness: float = 500.0
     background_share: float = 0.1
     solver: SolverSettings = SolverSettings(max_iterations=200, tolerance=1e-4)
+
+    def __post_init__(self) -> None:
+        if self.beamlet_width_mm <= 0 or self.margin_mm < 0 or self.smoothness < 0:
+            raise InputError("Fluence: beamlet_width_mm must be positive, margin_mm and smoothness not negative.")
+        if not 0 < self.background_share <= 1:
+            raise InputError(f"Fluence: background_share must lie above 0 and up to 1, got {self.background_share:g}.")
 
 
 @dataclass(frozen=True)
@@ -228,9 +236,44 @@ def from_plain(kind: type[T], data: Mapping[str, Any], origin: str) -> T:
         Naming the origin, the place in it, and for an unknown key the known ones.
     """
     try:
-        return cattrs.Converter(forbid_extra_keys=True).structure(data, kind)
+        return _strict_converter().structure(data, kind)
     except cattrs.BaseValidationError as error:
-        raise InputError(f"{origin}: {cattrs.transform_error(error, format_exception=_one_sentence)[0]}.") from error
+        what, _, place = cattrs.transform_error(error, format_exception=_one_sentence)[0].rpartition(" @ $")
+        where = f"{origin}, {place.removeprefix('.')}" if place else origin
+        raise InputError(f"{where}: {what.rstrip('.')}.") from error
+
+
+def _strict_converter() -> cattrs.Converter:
+    """Refuses unknown keys and takes values as they are: by itself, cattrs makes 2 of 2.5, and 1 of true."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(int, lambda v, _: _checked(v, int, "a whole number"))
+    converter.register_structure_hook(float, lambda v, _: _finite(_checked(v, Real, "a number")))
+    converter.register_structure_hook(str, lambda v, _: _checked(v, str, "text"))
+    converter.register_structure_hook(Role, lambda v, _: Role(_one_of(v, tuple(Role))))
+    converter.register_structure_hook_func(_is_literal, lambda v, t: _one_of(v, get_args(t)))
+    return converter
+
+
+def _checked(value: Any, kind: type, description: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(f"expected {description}, got {value!r}")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise InputError(f"expected a finite number, got {value}")
+    return float(value)
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise InputError(f"expected one of {', '.join(known)}, got {value!r}")
+    return value
 
 
 def _one_sentence(error: BaseException, kind: type | None) -> str:
@@ -239,9 +282,7 @@ def _one_sentence(error: BaseException, kind: type | None) -> str:
         return f"unknown key '{', '.join(sorted(error.extra_fields))}' (known are {known})"
     if isinstance(error, KeyError):
         return f"key {error} is missing"
-    if isinstance(error, InputError):
-        return str(error).rstrip(".")
-    return f"a value of the wrong kind ({error})"
+    return str(error) if isinstance(error, ValueError) else "a value of the wrong kind"
 
 
 def to_plain(config: PlanningConfig) -> dict[str, Any]:

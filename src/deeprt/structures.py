@@ -55,7 +55,7 @@ class Structure:
             raise ValueError(f"Structure '{self.name}': fractions must lie in 0 to 1, got {low} to {high}.")
         if self.prescription_gy is not None:
             if self.role is not Role.TARGET:
-                raise ValueError(f"Structure '{self.name}': only a target has a prescription, not a {self.role}.")
+                raise ValueError(f"Structure '{self.name}': only a target has a prescription, its role is {self.role}.")
             if not self.prescription_gy > 0:
                 raise ValueError(
                     f"Structure '{self.name}': the prescription must be positive, got {self.prescription_gy} Gy."

@@ -252,6 +252,8 @@ def dose_influence(
         raise ValueError("Dose influence needs at least one beam.")
     report = progress or Silent()
     chosen = np.flatnonzero(case.external.fraction > 0) if voxels is None else np.asarray(voxels)
+    if chosen.size == 0:
+        raise ValueError("Dose influence needs at least one voxel; is the external structure empty?")
     points = case.grid.points_lps(chosen)
     parts = []
     for number, beam in enumerate(beams):

@@ -58,12 +58,20 @@ class ObjectiveSpec:
             raise InputError(f"{line}: unknown type; known are {', '.join(_NEEDS)}.")
         if not self.weight > 0:
             raise InputError(f"{line}: the weight must be positive, got {self.weight}.")
+        for name in ("dose_gy", "dose_percent"):
+            dose = getattr(self, name)
+            if dose is not None and self.type == "mean_dose":
+                raise InputError(f"{line}: {name} is without meaning for this type.")
+            if dose is not None and not dose >= 0:
+                raise InputError(f"{line}: the dose must not be negative, got {dose}.")
         if self.type != "mean_dose" and (self.dose_gy is None) == (self.dose_percent is None):
             raise InputError(f"{line}: give either dose_gy or dose_percent.")
         for name in ("volume_percent", "exponent"):
             given, needed = getattr(self, name) is not None, name in _NEEDS[self.type]
             if given != needed:
                 raise InputError(f"{line}: {name} is {'needed' if needed else 'without meaning for this type'}.")
+        if self.volume_percent is not None and not 0 <= self.volume_percent <= 100:
+            raise InputError(f"{line}: volume_percent must lie in 0 to 100, got {self.volume_percent}.")
         if self.exponent is not None and self.exponent < 1:
             raise InputError(f"{line}: the exponent must be at least 1, got {self.exponent}.")
 
