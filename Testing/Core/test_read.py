@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, MRImageStorage
 
 from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
-from deeprt.dicom.resample import average_onto
+from deeprt.resampling import average_onto
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.roles import StructureChoice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -105,6 +105,35 @@ class Beam:
         distance = self.sad_mm - p[:, 2]
         magnification = self.sad_mm / distance
         return p[:, 0] * magnification, p[:, 1] * magnification, distance
+
+
+@dataclass(frozen=True, eq=False)
+class BeamSelection:
+    """Beams chosen among candidates, in the order of choice.
+
+    Parameters
+    ----------
+    candidates : all of them
+    chosen : positions among the candidates
+    fitness : (n_steps, n_candidates) float32, 0 to 1, of all candidates before each choice, chosen ones too
+    objectives : of the beams so far, from those that were given to all; one more than there are steps
+    n_given : how many of the chosen were given, not chosen
+    source : what chose them
+    timing_s : seconds by kind of work
+    """
+
+    candidates: tuple[BeamAngles, ...]
+    chosen: tuple[int, ...]
+    fitness: NDArray[np.float32]
+    objectives: tuple[float, ...]
+    n_given: int
+    source: str
+    timing_s: Mapping[str, float]
+
+    @property
+    def angles(self) -> tuple[BeamAngles, ...]:
+        """Angles of the chosen beams."""
+        return tuple(self.candidates[i] for i in self.chosen)
 
 
 def place_beams(

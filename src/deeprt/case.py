@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from deeprt.geometry import PATIENT_POSITIONS, Grid
+from deeprt.resampling import average_onto
 from deeprt.structures import Role, Structure
 
 
@@ -158,6 +159,14 @@ class PatientCase:
     def density(self) -> NDArray[np.float32]:
         """Relative electron density, (n_k, n_j, n_i) float32; zero outside the external structure."""
         return self.hu_table.to_density(self.ct_hu) * self.external.fraction
+
+    def resampled(self, spacing_mm: float) -> PatientCase:
+        """Return the case on the same box with other voxels; CT and structures are averaged."""
+        grid = self.grid.resampled(spacing_mm)
+        structures = tuple(
+            replace(s, fraction=np.clip(average_onto(s.fraction, self.grid, grid), 0, 1)) for s in self.structures
+        )
+        return replace(self, grid=grid, ct_hu=average_onto(self.ct_hu, self.grid, grid), structures=structures)
 
     def volume_cc(self, structure: Structure) -> float:
         """Volume of a structure in cubic centimeters."""

@@ -63,6 +63,27 @@ class Jaws:
     margin_mm: float
 
 
+@dataclass(frozen=True)
+class Clearance:
+    """What the gantry head must not touch, lengths in mm from the isocenter.
+
+    Parameters
+    ----------
+    head_distance_mm, head_radius_mm : of the head's face, a disk, from the isocenter
+    half_width_mm, half_length_mm : of the box that holds couch and patient, across and along the couch
+    below_mm, above_mm : reach of that box below and above the isocenter
+    max_couch_deg : largest rotation of the couch to either side
+    """
+
+    head_distance_mm: float
+    head_radius_mm: float
+    half_width_mm: float
+    half_length_mm: float
+    below_mm: float
+    above_mm: float
+    max_couch_deg: float
+
+
 @dataclass(frozen=True, eq=False)
 class Kernels:
     """Pencil-beam model in water: three depth terms, each with a lateral kernel that is a sum of Gaussians.
@@ -113,6 +134,7 @@ class Machine:
     sad_mm: float
     mlc: Mlc
     jaws: Jaws
+    clearance: Clearance
     kernels: Kernels
     output: Output
     dose_rate_mu_per_min: float
@@ -152,10 +174,12 @@ def read_machine(name_or_file: str | Path) -> Machine:
 
 _ENTRIES = {
     "": ("name", "energy_mv", "sad_mm", "dose_rate_mu_per_min", "max_mu_per_beam", "min_segment_mu",
-         "min_segment_area_mm2", "mlc", "jaws", "kernels", "output"),
+         "min_segment_area_mm2", "mlc", "jaws", "clearance", "kernels", "output"),
     "mlc": ("leaf_edges_mm", "max_position_mm", "max_overtravel_mm", "max_span_mm", "min_gap_mm",
             "interdigitation", "transmission", "max_speed_mm_per_s"),
     "jaws": ("max_x_mm", "max_y_mm", "margin_mm"),
+    "clearance": ("head_distance_mm", "head_radius_mm", "half_width_mm", "half_length_mm", "below_mm", "above_mm",
+                  "max_couch_deg"),
     "kernels": ("attenuation_per_mm", "beta_per_mm", "sigma_mm", "weight", "penumbra_sigma_mm"),
     "output": ("gy_per_mu", "depth_mm", "field_mm", "ssd_mm"),
 }  # fmt: skip
@@ -192,6 +216,7 @@ def _parse(content: Any, origin: str) -> Machine:
             **{k: v for k, v in top.items() if k not in _ENTRIES},
             mlc=Mlc(**_values(top["mlc"], "mlc", origin)),
             jaws=Jaws(**_values(top["jaws"], "jaws", origin)),
+            clearance=Clearance(**_values(top["clearance"], "clearance", origin)),
             kernels=Kernels(**_values(top["kernels"], "kernels", origin)),
             output=Output(**_values(top["output"], "output", origin)),
         )

@@ -16,7 +16,6 @@ from pydicom.dataset import Dataset
 from deeprt.case import GENERIC_HU_TABLE, DicomReferences, HuTable, PatientCase
 from deeprt.dicom.ct import patient_position, read_ct
 from deeprt.dicom.external import external_from_ct
-from deeprt.dicom.resample import average_onto
 from deeprt.dicom.scan import scan_folder
 from deeprt.dicom.source import CaseSource, DrawnStructure
 from deeprt.dicom.structure_set import read_structures
@@ -24,6 +23,7 @@ from deeprt.dicom.volumes import SUFFIXES, is_volume, read_volumes
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.progress import Progress, Silent
+from deeprt.resampling import average_onto
 from deeprt.roles import RoleProposal, StructureChoice, propose_role, propose_roles
 from deeprt.structures import Role, Structure
 

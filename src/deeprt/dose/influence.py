@@ -258,14 +258,15 @@ def dose_influence(
     parts = []
     for number, beam in enumerate(beams):
         report.step("dose influence", number / len(beams), f"{beam.name} of {len(beams)}")
-        parts.append(_beam_influence(case, beam, machine, points, torch.device(device)))
+        parts.append(beam_influence(case, beam, machine, points, torch.device(device)))
     report.step("dose influence", 1.0)
     return DoseInfluence(tuple(parts), chosen.astype(np.int64), case.grid.shape)
 
 
-def _beam_influence(
+def beam_influence(
     case: PatientCase, beam: Beam, machine: Machine, points: NDArray[np.float64], device: torch.device
 ) -> BeamInfluence:
+    """Set up the influence of one beam on points of the case, (n_voxels, 3) LPS, mm."""
     u, v, distance = beam.project(points)
     if distance.min() <= 0:
         raise ValueError(f"{beam.name}: a voxel lies behind the source; check the isocenter and the grid.")

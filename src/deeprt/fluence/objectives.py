@@ -138,7 +138,7 @@ class Geud:
         high = self.geud_gy(dose, measure)
         low = torch.minimum(high, torch.full_like(high, self.dose_gy))
         push = 2 * step * measure / measure.sum()
-        for _ in range(40):
+        for _ in range(30):
             s = (low + high) / 2
             y = self._shrunk(dose, push * (s - self.dose_gy).clamp(min=0), s)
             too_low = self.geud_gy(y, measure) > s
@@ -146,15 +146,15 @@ class Geud:
         return self._shrunk(dose, push * (high - self.dose_gy).clamp(min=0), high)
 
     def _shrunk(self, dose: Tensor, push: Tensor, s: Tensor) -> Tensor:
-        """Root of ``y + push (y/s)^{a−1} = dose`` where the dose is positive, by Newton from above."""
-        v = dose.clamp(min=0)
-        n = self.exponent - 1
-        scale = s.clamp(min=1e-12)
-        y = v.clone()
-        for _ in range(20):
-            power = push * (y / scale) ** n
-            slope = 1 + n * power / y.clamp(min=1e-12)
-            y = (y - (y + power - v) / slope).clamp(min=0)
+        """Root of ``y + push (y/s)^{a−1} = dose`` where the dose is positive."""
+        v, n = dose.clamp(min=0), self.exponent - 1
+        push, s = push.clamp(min=1e-30), s.clamp(min=1e-12)
+        if n == 0:
+            y = (v - push).clamp(min=0)
+        elif n < 1:  # in the variable (y/s)^n, in which the function is convex
+            y = s * _root(v / push, s / push, 1 / n) ** (1 / n)
+        else:
+            y = s * _root(v / s, push / s, n)
         return torch.where(dose > 0, y, dose)
 
 
@@ -206,6 +206,15 @@ def dose_at_volume(dose: Tensor, measure: Tensor, volume_percent: float) -> Tens
     above = measure[order].cumsum(1)
     index = (above < volume_percent / 100 * above[:, -1:]).sum(1, keepdim=True).clamp(max=dose.shape[1] - 1)
     return ordered.gather(1, index)
+
+
+def _root(total: Tensor, factor: Tensor, power: float) -> Tensor:
+    """Root of ``x + factor · x^power = total`` for a power of at least 1, by Newton from at most twice the root."""
+    x = torch.minimum(total, (total / factor) ** (1 / power))
+    for _ in range(6):
+        other = factor * x**power
+        x = (x - (x + other - total) / (1 + power * other / x.clamp(min=1e-30))).clamp(min=0)
+    return x
 
 
 def _total(per_voxel: Tensor) -> Tensor:

@@ -106,12 +106,14 @@ class FluenceProblem:
     terms : all on the operator's voxels
     n_fractions : of the whole course
     roughness : of the fluence, if it counts
+    allowed : (n_batch, n_beamlets) bool, variables that may differ from zero; all if None
     """
 
     operator: DoseOperator
     terms: tuple[Term, ...]
     n_fractions: int
     roughness: Roughness | None = None
+    allowed: Tensor | None = None
 
     def dose(self, fluence_mu: Tensor) -> Tensor:
         """Whole-course dose, (n_batch, n_voxels) Gy."""

@@ -29,13 +29,13 @@ class SolverSettings:
     max_iterations : upper bound
     tolerance : stop when the objective falls by less than this share of itself (in ten iterations for
         Chambolle-Pock, in one for L-BFGS-B)
-    step_ratio : of Chambolle-Pock, dual over primal step
+    step_ratio : of Chambolle-Pock, dual over primal step; unitless, 1 to 3 suited every problem it was measured on
     """
 
     solver: SolverName = "l-bfgs-b"
     max_iterations: int = 500
     tolerance: float = 1e-5
-    step_ratio: float = 100.0
+    step_ratio: float = 2.0
 
     def __post_init__(self) -> None:
         if self.solver not in ("l-bfgs-b", "chambolle-pock"):
@@ -108,7 +108,7 @@ def _lbfgsb(
         (start[0].cpu().numpy() / scale).astype(np.float64),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0, None)] * start.shape[1],
+        bounds=[(0, None) if free else (0, 0) for free in _allowed(problem, start)[0].tolist()],
         callback=record,
         options={"maxiter": settings.max_iterations, "ftol": settings.tolerance, "gtol": 0.0, "maxcor": 20},
     )
@@ -129,30 +129,23 @@ def _chambolle_pock(
         z_t ← prox_{σ F_t*}(z_t + σ K_t x̄),  x' ← max(0, x − τ (∇h(x) + Σ_t K_tᵀ z_t)),  x̄ ← 2 x' − x
 
     A. Chambolle and T. Pock, J. Math. Imaging Vis. 40, 120 (2011), doi:10.1007/s10851-010-0251-1; steps after
-    T. Pock and A. Chambolle, ICCV (2011), doi:10.1109/ICCV.2011.6126441, with α = 1, times ``step_ratio``:
-    ``σ_i = ratio / Σ_j K_ij`` and ``τ_j = 1 / (ratio Σ_i K_ij)``. The dual proximal map follows from Moreau's
-    identity ``prox_{σF*}(v) = v − σ prox_{F/σ}(v/σ)``. The smooth h enters by its gradient, which half its curvature
-    in 1/τ pays for (L. Condat, J. Optim. Theory Appl. 158, 460, 2013, doi:10.1007/s10957-012-0245-9).
+    T. Pock and A. Chambolle, ICCV (2011), doi:10.1109/ICCV.2011.6126441, see `_step_sizes`. The dual proximal map
+    follows from Moreau's identity ``prox_{σF*}(v) = v − σ prox_{F/σ}(v/σ)``. The smooth h enters by its gradient,
+    which half its curvature in 1/τ pays for (L. Condat, J. Optim. Theory Appl. 158, 460, 2013,
+    doi:10.1007/s10957-012-0245-9).
     """
     terms = [(t, t.objective) for t in problem.terms]
     for t, objective in terms:
         if not isinstance(objective, ConvexObjective):
             raise ValueError(f"'{type(objective).__name__}' of {t.structure} is not convex; use the solver 'l-bfgs-b'.")
     convex = [(t, o) for t, o in terms if isinstance(o, ConvexObjective)]
-    ones = torch.ones_like(start[:1])
-    row_sum = problem.dose(ones)
-    count = torch.zeros_like(row_sum)
-    for t in problem.terms:
-        count[:, t.index] += 1
-    # A voxel that no beamlet reaches, or a beamlet that reaches no voxel, must not divide by zero.
-    ratio = settings.step_ratio * _natural_ratio(problem, start)
-    sigma = ratio / row_sum.clamp(min=1e-6 * float(row_sum.max()))
-    column_sum = problem.n_fractions * problem.operator.adjoint(count)
+    sigma, tau = _step_sizes(problem, start, settings.step_ratio)
     rough = problem.roughness
-    extra = rough.curvature(start.shape[1]) / 2 if rough is not None else 0.0
-    tau = 1 / (ratio * column_sum.clamp(min=1e-6 * float(column_sum.max())) + extra)
+    if rough is not None:
+        tau = 1 / (1 / tau + rough.curvature(start.shape[1]) / 2)
 
-    x = start.clone()
+    allowed = _allowed(problem, start)
+    x = start * allowed
     x_bar = x
     z = [torch.zeros(start.shape[0], t.index.numel(), device=start.device) for t in problem.terms]
     history: list[float] = []
@@ -161,14 +154,14 @@ def _chambolle_pock(
         dose = problem.dose(x_bar)
         pull = torch.zeros_like(dose)
         for n, (t, objective) in enumerate(convex):
-            s = sigma[:, t.index]
+            s = sigma[n]
             v = z[n] / s + dose[:, t.index]
             z[n] = s * (v - objective.prox(v, t.measure, t.weight / s))
             pull.index_add_(1, t.index, z[n])
         slope = problem.n_fractions * problem.operator.adjoint(pull)
         if rough is not None:
             slope = slope + rough.gradient(x)
-        x_new = (x - tau * slope).clamp(min=0)
+        x_new = (x - tau * slope).clamp(min=0) * allowed
         x, x_bar = x_new, 2 * x_new - x
         if iteration % _CHECK_EVERY == 0:
             history.append(float(problem.value(x, problem.dose(x)).sum()))
@@ -179,7 +172,26 @@ def _chambolle_pock(
     return Optimum(x, problem.value(x, problem.dose(x)), tuple(history), converged)
 
 
-def _natural_ratio(problem: FluenceProblem, start: Tensor) -> Tensor:
-    """Multipliers of a deviation of 1 Gy over the size of the fluence, (n_batch, 1): makes the step ratio unitless."""
-    curvature = torch.stack([t.weight * t.measure.mean() for t in problem.terms]).amax(0)
-    return curvature / start.mean(1, keepdim=True)
+def _allowed(problem: FluenceProblem, start: Tensor) -> Tensor:
+    return torch.ones_like(start, dtype=torch.bool) if problem.allowed is None else problem.allowed
+
+
+def _step_sizes(problem: FluenceProblem, start: Tensor, step_ratio: float) -> tuple[list[Tensor], Tensor]:
+    """Dual steps of each term, (n_batch, n), and primal steps, (n_batch, n_beamlets).
+
+    ``σ_ti = ρ_t / Σ_j K_ij`` and ``τ_j = 1 / Σ_t ρ_t Σ_{i in t} K_ij``: the diagonal preconditioning of Pock and
+    Chambolle with α = 1, the rows of each term scaled by ρ_t first, which keeps its condition for convergence.
+    ``ρ_t`` is the step ratio times what the term's multipliers change by at a deviation of 1 Gy over the size of the
+    fluence. So the step ratio is unitless, and terms of very unequal weight or size converge alike.
+    """
+    row_sum = problem.dose(torch.ones_like(start[:1]))
+    # A voxel that no beamlet reaches, or a beamlet that reaches no voxel, must not divide by zero.
+    row_sum = row_sum.clamp(min=1e-6 * float(row_sum.max()))
+    scaled_rows = torch.zeros(start.shape[0], row_sum.shape[1], device=start.device)
+    sigma = []
+    for t in problem.terms:
+        rho = step_ratio * t.weight * t.measure.mean() / start.mean(1, keepdim=True)
+        sigma.append(rho / row_sum[:, t.index])
+        scaled_rows.index_add_(1, t.index, rho.expand(-1, t.index.numel()).contiguous())
+    column_sum = problem.n_fractions * problem.operator.adjoint(scaled_rows)
+    return sigma, 1 / column_sum.clamp(min=1e-6 * float(column_sum.max()))

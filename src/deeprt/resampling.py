@@ -1,4 +1,4 @@
-"""A CT onto a grid of the same axes by volume averaging."""
+"""A volume onto a grid of the same axes by averaging."""
 
 from __future__ import annotations
 

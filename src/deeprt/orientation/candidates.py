@@ -1,0 +1,128 @@
+"""Candidate beams: coplanar or on the whole sphere, without those that would hit the patient or the couch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeprt.beams import BeamAngles
+from deeprt.errors import InputError
+from deeprt.machine import Clearance
+
+
+def candidate_beams(kind: str, clearance: Clearance) -> tuple[BeamAngles, ...]:
+    """Candidates of a kind written like ``coplanar:2`` or ``noncoplanar:6`` (step in degrees).
+
+    Raises
+    ------
+    InputError
+        If the kind is not of this form, or the step does not divide the circle.
+
+    Examples
+    --------
+    >>> len(candidate_beams("coplanar:2", Clearance(415.0, 380.0, 265.0, 1000.0, 200.0, 200.0, 90.0)))
+    180
+    """
+    match = re.fullmatch(r"(coplanar|noncoplanar):(\d+(?:\.\d+)?)", kind)
+    step = float(match[2]) if match else 0.0
+    if match is None or step <= 0 or not math.isclose(180 / step, round(180 / step)):
+        raise InputError(
+            f"Candidates '{kind}' are not understood; write coplanar:2 or noncoplanar:6 with a step in degrees "
+            "that divides 180."
+        )
+    if match[1] == "coplanar":
+        return tuple(BeamAngles(step * k) for k in range(round(360 / step)))
+    return tuple(a for a in sphere(step) if not collides(a, clearance))
+
+
+def sphere(step_deg: float) -> tuple[BeamAngles, ...]:
+    """Directions over the whole sphere about ``step_deg`` apart, on rings around the patient's long axis.
+
+    A ring at latitude φ holds ``⌈360/step · cos φ⌉`` directions, the poles one each: 1,162 at 6°, the number of
+    Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880 (2020). The couch stays within ±90°.
+
+    >>> len(sphere(6.0))
+    1162
+    """
+    angles = []
+    for ring in range(round(180 / step_deg) + 1):
+        latitude = math.radians(-90 + ring * step_deg)
+        count = max(1, math.ceil(360 / step_deg * math.cos(latitude) - 1e-9))
+        for k in range(count):
+            longitude = 2 * math.pi * k / count
+            # IEC fixed axes: X to the left of someone facing the gantry, Y along the patient, Z up.
+            angles.append(
+                angles_of(
+                    np.array(
+                        [
+                            math.cos(latitude) * math.sin(longitude),
+                            math.sin(latitude),
+                            math.cos(latitude) * math.cos(longitude),
+                        ]
+                    )
+                )
+            )
+    return tuple(angles)
+
+
+def angles_of(source: NDArray[np.float64]) -> BeamAngles:
+    """Gantry and couch (within ±90°) that put the source in a direction of the couch's system, a unit vector.
+
+    With couch c the source lies at ``Rz(−c) Ry(g) ẑ = (cos c sin g, −sin c sin g, cos g)``.
+    """
+    x, y, z = source
+    gantry, couch = math.degrees(math.acos(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-y, x))
+    if math.hypot(x, y) < 1e-9:
+        couch = 0.0
+    elif couch > 90 + 1e-9:
+        gantry, couch = 360 - gantry, couch - 180
+    elif couch < -90 - 1e-9:
+        gantry, couch = 360 - gantry, couch + 180
+    return BeamAngles(round(gantry, 1), round(couch, 1))
+
+
+def collides(angles: BeamAngles, clearance: Clearance) -> bool:
+    """Whether the gantry head would touch the box that holds the couch and the patient.
+
+    The head is a disk (its face) that faces the isocenter; points of the disk and of the rod behind it are tested.
+    The box turns with the couch, so the head is seen from the couch's system.
+    """
+    couch = (angles.couch_deg + 180) % 360 - 180
+    if abs(couch) > clearance.max_couch_deg:
+        return True
+    g, c = math.radians(angles.gantry_deg), math.radians(couch)
+    axis = np.array([math.cos(c) * math.sin(g), -math.sin(c) * math.sin(g), math.cos(g)])
+    side = np.array([math.cos(c) * math.cos(g), -math.sin(c) * math.cos(g), -math.sin(g)])
+    across = np.cross(axis, side)
+    turn = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+    rim = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * across
+    radii = np.linspace(0, clearance.head_radius_mm, 6)
+    depth = clearance.head_distance_mm + np.linspace(0, clearance.head_radius_mm, 6)
+    head = depth[:, None, None, None] * axis + radii[None, :, None, None] * rim
+    x, y, z = np.moveaxis(head.reshape(-1, 3), 1, 0)
+    inside = (np.abs(x) < clearance.half_width_mm) & (z < clearance.above_mm) & (z > -clearance.below_mm)
+    return bool((inside & (np.abs(y) < clearance.half_length_mm)).any())
+
+
+def excluded(angles: Sequence[BeamAngles], sectors_deg: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    """Which gantry angles lie in sectors ``(from, to)``, clockwise, ends included, (n,)."""
+    gantry = np.array([a.gantry_deg for a in angles])
+    out = np.zeros(gantry.size, bool)
+    for low, high in sectors_deg:
+        out |= (gantry - low) % 360 <= (high - low) % 360
+    return out
+
+
+def separations_deg(angles: Sequence[BeamAngles], other: BeamAngles) -> NDArray[np.float64]:
+    """Angle between the central axes of beams and another one, degrees, (n,)."""
+    axes = np.array([_axis(a) for a in angles])
+    return np.asarray(np.degrees(np.arccos(np.clip(axes @ _axis(other), -1, 1))))
+
+
+def _axis(a: BeamAngles) -> NDArray[np.float64]:
+    g, c = math.radians(a.gantry_deg), math.radians(a.couch_deg)
+    return np.array([math.cos(c) * math.sin(g), -math.sin(c) * math.sin(g), math.cos(g)])

@@ -1,0 +1,60 @@
+"""Dose influence of all candidate beams, kept as far as memory allows and set up anew beyond that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deeprt.beams import Beam
+from deeprt.case import PatientCase
+from deeprt.dose.influence import BeamInfluence, beam_influence
+from deeprt.machine import Machine
+
+_BYTES_PER_VOXEL = 88  # depth factors 12, gather 36, its transpose 32 and some
+
+
+class CandidatePool:
+    """The candidates' influences on the voxels of one optimization.
+
+    Parameters
+    ----------
+    case : on the grid of the optimization
+    beams : one a candidate
+    voxels : (n_voxels,) flat indices into the case's grid
+    device : of the tensors
+    memory_mb : most that kept influences may take
+    """
+
+    def __init__(
+        self,
+        case: PatientCase,
+        beams: Sequence[Beam],
+        machine: Machine,
+        voxels: NDArray[np.int64],
+        *,
+        device: torch.device,
+        memory_mb: float,
+    ) -> None:
+        self.voxels, self.grid_shape = voxels, case.grid.shape
+        self.set_up_s = 0.0
+        self._case, self._beams, self._machine, self._device = case, tuple(beams), machine, device
+        self._points = case.grid.points_lps(voxels)
+        self._n_kept = int(memory_mb * 1e6 // (_BYTES_PER_VOXEL * voxels.size))
+        self._kept: dict[int, BeamInfluence] = {}
+
+    def __len__(self) -> int:
+        return len(self._beams)
+
+    def __getitem__(self, candidate: int) -> BeamInfluence:
+        if candidate in self._kept:
+            return self._kept[candidate]
+        start = time.perf_counter()
+        influence = beam_influence(self._case, self._beams[candidate], self._machine, self._points, self._device)
+        self.set_up_s += time.perf_counter() - start
+        if len(self._kept) < self._n_kept:
+            self._kept[candidate] = influence
+        return influence

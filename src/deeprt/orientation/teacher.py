@@ -1,0 +1,163 @@
+"""The beam selection problem of a case: its grid, candidates and objectives, as column generation wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from deeprt.beams import BeamAngles, place_beams
+from deeprt.case import PatientCase, outside_higher_targets, with_tuning_structures
+from deeprt.errors import InputError
+from deeprt.fluence.objectives import SquaredDeviation
+from deeprt.fluence.problem import Term, VoxelSample, make_term, sample_voxels
+from deeprt.fluence.solvers import SolverSettings
+from deeprt.machine import Machine
+from deeprt.orientation.candidates import candidate_beams, excluded
+from deeprt.orientation.column_generation import SelectionProblem
+from deeprt.orientation.pool import CandidatePool
+from deeprt.structures import Role, Structure
+
+
+@dataclass(frozen=True)
+class OrganWeights:
+    """Organ weights w of the paper's objective ``Σ_s w_s²/2 Σ_i (y_i − p_s)²``; targets have 1, all others p = 0.
+
+    The defaults are the middles of the ranges that the paper draws from (ring and skin are its shell and skin); that
+    of the body is ours.
+
+    Parameters
+    ----------
+    organs_at_risk, ring, skin, external : by role
+    structures : instead of these, by a structure's name or TG-263 organ
+    """
+
+    organs_at_risk: float = 0.1
+    ring: float = 0.05
+    skin: float = 0.15
+    external: float = 0.02
+    structures: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        by_role = (self.organs_at_risk, self.ring, self.skin, self.external)
+        if min((*by_role, *self.structures.values())) < 0:
+            raise InputError("Organ weights must not be negative.")
+
+    def of(self, structure: Structure) -> float:
+        """Weight of a structure; zero for those that do not count."""
+        for name in (structure.name, structure.organ):
+            if name in self.structures:
+                return self.structures[name]
+        if structure.role is Role.TUNING:
+            return {"Ring": self.ring, "Skin": self.skin}.get(structure.name, 0.0)
+        by_role = {Role.TARGET: 1.0, Role.ORGAN_AT_RISK: self.organs_at_risk, Role.EXTERNAL: self.external}
+        return by_role.get(structure.role, 0.0)
+
+
+@dataclass(frozen=True)
+class CandidateSettings:
+    """Candidates of beam selection and how finely they are computed.
+
+    Parameters
+    ----------
+    candidates : ``coplanar:2`` or ``noncoplanar:6``, with the step in degrees
+    exclude_deg : sectors of gantry angles that are not chosen, each (from, to) clockwise
+    min_separation_deg : between central axes
+    voxel_mm, beamlet_mm : size of the voxels and of the square beamlets
+    margin_mm : around the targets within which beamlets are open
+    background_share : of the patient's voxels outside targets, organs and ring that take part
+    memory_mb : most that candidates' influences may take; others are set up anew at each step
+    weights : organ weights
+    solver : of P(B)
+    """
+
+    candidates: str = "coplanar:2"
+    exclude_deg: tuple[tuple[float, float], ...] = ()
+    min_separation_deg: float = 0.0
+    voxel_mm: float = 4.0
+    beamlet_mm: float = 5.0
+    margin_mm: float = 5.0
+    background_share: float = 0.05
+    memory_mb: float = 4000.0
+    weights: OrganWeights = field(default_factory=OrganWeights)
+    solver: SolverSettings = SolverSettings(max_iterations=100, tolerance=1e-4)
+
+    def __post_init__(self) -> None:
+        if min(self.voxel_mm, self.beamlet_mm, self.memory_mb) <= 0 or min(self.margin_mm, self.min_separation_deg) < 0:
+            raise InputError(
+                "Beam selection: voxel_mm, beamlet_mm and memory_mb must be positive, margins not negative."
+            )
+
+
+def selection_problem(
+    case: PatientCase,
+    machine: Machine,
+    settings: CandidateSettings,
+    *,
+    given: Sequence[BeamAngles] = (),
+    weightings: Sequence[OrganWeights] = (),
+    device: str = "cpu",
+    seed: int = 0,
+) -> tuple[SelectionProblem, tuple[int, ...]]:
+    """Set the selection problem of a case up; influences are computed when they are first needed.
+
+    Parameters
+    ----------
+    case : with prescribed targets
+    given : beams that the selection must begin with; they join the candidates if they are none
+    weightings : organ weights of a batch of problems; those of the settings if there are none
+
+    Returns
+    -------
+    The problem, and the positions of the given beams among its candidates
+    """
+    candidates = list(candidate_beams(settings.candidates, machine.clearance))
+    positions = []
+    for angles in given:
+        if angles not in candidates:
+            candidates.append(angles)
+        positions.append(candidates.index(angles))
+    coarse = with_tuning_structures(case.resampled(settings.voxel_mm))
+    whole = [s for s in coarse.structures if s.role in (Role.TARGET, Role.ORGAN_AT_RISK) or s.name == "Ring"]
+    rng = np.random.default_rng(seed)
+    sample = sample_voxels(coarse, whole, background_share=settings.background_share, rng=rng)
+    beams = place_beams(
+        coarse,
+        candidates,
+        machine,
+        beamlet_width_mm=settings.beamlet_mm,
+        beamlet_height_mm=settings.beamlet_mm,
+        margin_mm=settings.margin_mm,
+        isocenter_lps=case.isocenter_lps(),
+    )
+    where = torch.device(device)
+    pool = CandidatePool(coarse, beams, machine, sample.voxels, device=where, memory_mb=settings.memory_mb)
+    problem = SelectionProblem(
+        candidates=tuple(candidates),
+        pool=pool,
+        terms=_quadratic_terms(coarse, weightings or (settings.weights,), sample, where),
+        n_fractions=case.n_fractions,
+        start_mu=1.0,
+        selectable=~excluded(candidates, settings.exclude_deg),
+        min_separation_deg=settings.min_separation_deg,
+        solver=settings.solver,
+    )
+    return problem, tuple(positions)
+
+
+def _quadratic_terms(
+    case: PatientCase, weightings: Sequence[OrganWeights], sample: VoxelSample, device: torch.device
+) -> tuple[Term, ...]:
+    """The paper's equation 16 for a batch of weightings; nested targets want dose outside higher ones only."""
+    terms = []
+    for structure in case.structures:
+        weights = [w.of(structure) ** 2 / 2 for w in weightings]
+        if max(weights) == 0 or (structure.role is Role.TARGET and structure.prescription_gy is None):
+            continue
+        part = outside_higher_targets(case, structure)
+        if (part.fraction.ravel()[sample.voxels] > 0).any():
+            objective = SquaredDeviation(structure.prescription_gy or 0.0)
+            terms.append(make_term(part, objective, weights, sample, device=device, per_volume=False))
+    return tuple(terms)
