@@ -141,7 +141,10 @@ def test_the_default_configuration_survives_writing_and_reading(tmp_path):
         ("a = 1\nb = 2", "unknown key 'a, b'"),
         ("[beams]\nnumber = 5", r"plan\.toml, beams: unknown key 'number' \(known are select, n_beams, .*\)\."),
         ("[fluence.solver]\nsteps = 5", r"fluence\.solver: unknown key 'steps' \(known are solver, max_iterations, "),
-        ("[structures.PTV]\ndose = 5", r"structures\['PTV'\]: unknown key 'dose' \(known are role, organ, prescription"),
+        (
+            "[structures.PTV]\ndose = 5",
+            r"structures\['PTV'\]: unknown key 'dose' \(known are role, organ, prescription",
+        ),
         ("[[objectives]]\ntype = 'mean_dose'\nstructure = 'a'\nweight = 1\np = 2", r"objectives\[0\]: unknown key 'p'"),
     ],
 )
@@ -161,7 +164,10 @@ def test_an_unknown_key_is_refused_and_the_known_ones_named(tmp_path, text, mess
         ("[beams]\ngantry_deg = [0, 'x']", r"beams\.gantry_deg\[1\]: expected a number, got 'x'"),
         ("[prescription_gy]\nPTV = 'sixty'", r"prescription_gy\['PTV'\]: expected a number, got 'sixty'"),
         ("device = 'tpu'", "device: expected one of auto, cpu, cuda, got 'tpu'"),
-        ("[structures.A]\nrole = 'tumor'", r"structures\['A'\]\.role: expected one of target, organ_at_risk, .* 'tumor'"),
+        (
+            "[structures.A]\nrole = 'tumor'",
+            r"structures\['A'\]\.role: expected one of target, organ_at_risk, .* 'tumor'",
+        ),
         ("[[goals]]\nstructure = 'A'", r"goals\[0\]\.\w+: key '\w+' is missing"),
         ("beams = 3", "beams: a value of the wrong kind"),
         ("objectives = 3", "objectives: a value of the wrong kind"),
@@ -247,7 +253,9 @@ def test_a_protocol_file_is_read(tmp_path):
 
 
 def test_a_protocol_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="No protocol 'lung': it is neither a file nor one of generic, head_and_neck, "):
+    with pytest.raises(
+        InputError, match="No protocol 'lung': it is neither a file nor one of generic, head_and_neck, "
+    ):
         read_protocol("lung")
     (tmp_path / "site.toml").write_text('name = "Site"\norgan = []\n')
     with pytest.raises(InputError, match=r"site\.toml: unknown key 'organ' \(known are name, organs, "):
@@ -257,7 +265,9 @@ def test_a_protocol_that_is_not_there_is_refused(tmp_path):
 def test_the_protocol_follows_organs_and_dose_per_fraction():
     pelvis = with_organs("Bladder", "Rectum", "Femur_Head_L", prescription_gy=70.0)
     assert propose_protocol(pelvis, 35) == read_protocol("prostate")
-    assert propose_protocol(with_organs("Bladder", "Rectum", prescription_gy=60.0), 20) == read_protocol("prostate_60in20")
+    assert propose_protocol(with_organs("Bladder", "Rectum", prescription_gy=60.0), 20) == read_protocol(
+        "prostate_60in20"
+    )
     assert propose_protocol(with_organs("Core", prescription_gy=50.0), 25) == read_protocol("tg119_c_shape")
 
 

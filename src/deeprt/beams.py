@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from deeprt.case import PatientCase, union
+from deeprt.errors import InputError
 from deeprt.geometry import bld_to_lps_rotation
 from deeprt.machine import Machine
 
@@ -131,6 +132,11 @@ class BeamSelection:
     timing_s: Mapping[str, float]
 
     @property
+    def n_steps(self) -> int:
+        """Number of choices that were made by fitness."""
+        return int(self.fitness.shape[0])
+
+    @property
     def angles(self) -> tuple[BeamAngles, ...]:
         """Angles of the chosen beams."""
         return tuple(self.candidates[i] for i in self.chosen)
@@ -159,7 +165,7 @@ def place_beams(
 
     Raises
     ------
-    ValueError
+    InputError
         If a target reaches beyond the largest field of the machine.
     """
     isocenter = case.isocenter_lps() if isocenter_lps is None else np.asarray(isocenter_lps, float)
@@ -201,7 +207,7 @@ def _leaf_edges(edges: NDArray[np.float64], low: float, high: float) -> NDArray[
 def _check_field(name: str, u: NDArray[np.float64], v: NDArray[np.float64], machine: Machine) -> None:
     reach_x, reach_y = np.abs(u).max(), np.abs(v).max()
     if reach_x > machine.jaws.max_x_mm or reach_y > machine.jaws.max_y_mm:
-        raise ValueError(
+        raise InputError(
             f"{name}: the target needs a field of ±{reach_x:.0f} x ±{reach_y:.0f} mm, but {machine.name} opens to "
             f"±{machine.jaws.max_x_mm:.0f} x ±{machine.jaws.max_y_mm:.0f} mm; move the isocenter or split the target."
         )

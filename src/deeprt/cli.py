@@ -17,6 +17,7 @@ from deeprt.errors import InputError
 from deeprt.progress import Bars, JsonLines, Progress
 
 if TYPE_CHECKING:
+    from deeprt.beams import BeamSelection
     from deeprt.case import PatientCase
     from deeprt.config import PlanningConfig
     from deeprt.pipeline import PlanResult
@@ -47,41 +48,54 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="plan a case end to end", description="Plan a case end to end.")
     plan.set_defaults(run=_plan)
-    plan.add_argument(
-        "case", metavar="CASE", help="folder of DICOM, a CT in NRRD or NIfTI beside its .seg.nrrd, or virtual:prostate"
-    )
-    plan.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the plan")
-    plan.add_argument("--overwrite", action="store_true", help="replace a plan that the folder already holds")
-    plan.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML or JSON; options below go first")
-    plan.add_argument(
-        "--prescription", nargs="+", action="extend", metavar="TARGET=GY", help="whole-course dose of targets, Gy"
-    )
-    plan.add_argument("--fractions", type=int, metavar="N", help="number of fractions")
-    beams = plan.add_mutually_exclusive_group()
-    beams.add_argument("--beams", type=int, metavar="N", help="number of beams to choose")
-    beams.add_argument("--gantry", metavar="DEG,DEG,...", help="gantry angles, IEC 61217")
-    plan.add_argument("--select", choices=("equispaced", "column-generation", "network"), help="how beams are chosen")
+    _add_case_options(plan, "plan")
     plan.add_argument("--fluence", choices=("optimize", "network"), help="how fluence is found")
-    plan.add_argument("--protocol", metavar="NAME|FILE", help="objectives and goals; from the organs if absent")
-    plan.add_argument("--machine", metavar="NAME|FILE", help="treatment machine")
-    plan.add_argument("--dose-grid", type=float, metavar="MM", help="voxel size of the dose grid")
-    plan.add_argument("--hu-table", metavar="FILE", help="CSV of the scanner's HU and relative electron density")
-    plan.add_argument("--series", metavar="UID", help="CT series to use, if there are several (an ending will do)")
-    plan.add_argument("--structure-set", metavar="UID", help="structure set to use, if there are several")
-    plan.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute")
-    plan.add_argument("--seed", type=int, metavar="N", help="seed of every random choice")
-    plan.add_argument("--json-progress", action="store_true", help="report progress as JSON lines on standard output")
+
+    beams = commands.add_parser(
+        "beams", help="choose beam angles", description="Choose beam angles; writes beams.json."
+    )
+    beams.set_defaults(run=_beams, fluence=None)
+    _add_case_options(beams, "beams.json")
     return parser
+
+
+def _add_case_options(command: argparse.ArgumentParser, what: str) -> None:
+    """Options of every command that takes a case and chooses beams."""
+    add = command.add_argument
+    add("case", metavar="CASE", help="folder of DICOM, a CT in NRRD or NIfTI beside its .seg.nrrd, or virtual:prostate")
+    add("--out", required=True, type=Path, metavar="DIR", help=f"folder for the {what}")
+    add("--overwrite", action="store_true", help=f"replace a {what} that the folder already holds")
+    add("--config", type=Path, metavar="FILE", help="settings in TOML or JSON; options below go first")
+    add("--prescription", nargs="+", action="extend", metavar="TARGET=GY", help="whole-course dose of targets, Gy")
+    add("--fractions", type=int, metavar="N", help="number of fractions")
+    angles = command.add_mutually_exclusive_group()
+    angles.add_argument("--beams", type=int, metavar="N", help="number of beams to choose")
+    angles.add_argument("--gantry", metavar="DEG,DEG,...", help="gantry angles, IEC 61217")
+    add("--select", choices=("equispaced", "column-generation", "network"), help="how beams are chosen")
+    add("--candidates", metavar="KIND:DEG", help="coplanar:2 or noncoplanar:6, with the step in degrees")
+    add("--start", metavar="DEG,DEG,...", help="gantry angles of beams that column generation goes on from")
+    add("--exclude", metavar="DEG-DEG,...", help="sectors of gantry angles not to choose, clockwise")
+    add("--min-separation", type=float, metavar="DEG", help="least angle between chosen beams")
+    add("--protocol", metavar="NAME|FILE", help="objectives and goals; from the organs if absent")
+    add("--machine", metavar="NAME|FILE", help="treatment machine")
+    add("--dose-grid", type=float, metavar="MM", help="voxel size of the dose grid")
+    add("--hu-table", metavar="FILE", help="CSV of the scanner's HU and relative electron density")
+    add("--series", metavar="UID", help="CT series to use, if there are several (an ending will do)")
+    add("--structure-set", metavar="UID", help="structure set to use, if there are several")
+    add("--device", choices=("auto", "cpu", "cuda"), help="where to compute")
+    add("--seed", type=int, metavar="N", help="seed of every random choice")
+    add("--json-progress", action="store_true", help="report progress as JSON lines on standard output")
 
 
 def _plan(options: argparse.Namespace) -> int:
     # Here, not above: torch takes seconds to load, and --help and wrong options should not wait for it.
     from deeprt.export import check_output_folder, write_plan_folder
-    from deeprt.pipeline import VIRTUAL_PROSTATE, load_case, plan_case
+    from deeprt.pipeline import plan_case
+    from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 
     config = _config(options)
     check_output_folder(options.out, overwrite=options.overwrite)
-    progress: Progress = JsonLines() if options.json_progress else Bars()
+    progress = _progress(options)
     case = load_case(options.case, config, progress)
     if not options.json_progress:
         _show_case(case)
@@ -98,12 +112,51 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
+def _beams(options: argparse.Namespace) -> int:
+    from deeprt.export import SELECTION_FILE, check_output_folder, write_selection
+    from deeprt.machine import read_machine
+    from deeprt.pipeline import choose_beams, torch_device
+    from deeprt.preparation import load_case, with_prescriptions
+
+    config = _config(options)
+    if options.dose_grid is None:
+        config = replace(config, dose_grid_mm=config.selection.voxel_mm)
+    check_output_folder(options.out, overwrite=options.overwrite, file=SELECTION_FILE)
+    progress = _progress(options)
+    case = load_case(options.case, config, progress)
+    if not options.json_progress:
+        _show_case(case)
+    _, case, _ = with_prescriptions(case, config)
+    selection = choose_beams(case, read_machine(config.machine), config, torch_device(config.device), progress)
+    write_selection(selection, options.out / SELECTION_FILE)
+    progress.step("export", 1.0, str(options.out))
+    if isinstance(progress, Bars):
+        progress.close()
+        _show_selection(selection)
+        print(f"Beams written to {options.out / SELECTION_FILE}. {RESEARCH_ONLY}")
+    return 0
+
+
+def _progress(options: argparse.Namespace) -> Progress:
+    return JsonLines() if options.json_progress else Bars()
+
+
 def _config(options: argparse.Namespace) -> PlanningConfig:
     """The configuration file with the options of the command line over it."""
     from deeprt.config import PlanningConfig, read_config
 
     config = read_config(options.config) if options.config else PlanningConfig()
-    beams = {"n_beams": options.beams, "gantry_deg": _angles(options.gantry), "select": options.select}
+    beams = {
+        "n_beams": options.beams,
+        "gantry_deg": _angles("--gantry", options.gantry),
+        "start_gantry_deg": _angles("--start", options.start),
+        "select": options.select,
+    }
+    selection = {
+        "candidates": options.candidates,
+        "exclude_deg": _sectors(options.exclude),
+        "min_separation_deg": options.min_separation,
+    }
     if options.beams is not None or options.select is not None:
         beams |= {"gantry_deg": (), "couch_deg": ()}
     elif options.gantry is not None:
@@ -123,19 +176,30 @@ def _config(options: argparse.Namespace) -> PlanningConfig:
     return replace(
         config,
         beams=replace(config.beams, **{k: v for k, v in beams.items() if v is not None}),
+        selection=replace(config.selection, **{k: v for k, v in selection.items() if v is not None}),
         fluence=replace(config.fluence, **{k: v for k, v in fluence.items() if v is not None}),
         prescription_gy={**config.prescription_gy, **_prescriptions(options.prescription or [])},
         **{k: v for k, v in top.items() if v is not None},
     )
 
 
-def _angles(text: str | None) -> tuple[float, ...] | None:
+def _angles(option: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--gantry '{text}' is not a list of angles; write it like 0,72,144.") from None
+        raise InputError(f"{option} '{text}' is not a list of angles; write it like 0,72,144.") from None
+
+
+def _sectors(text: str | None) -> tuple[tuple[float, float], ...] | None:
+    if text is None:
+        return None
+    try:
+        pairs = [part.split("-") for part in text.split(",")]
+        return tuple((float(low), float(high)) for low, high in pairs)
+    except ValueError:
+        raise InputError(f"--exclude '{text}' is not a list of sectors; write it like 80-100,260-280.") from None
 
 
 def _prescriptions(entries: Sequence[str]) -> dict[str, float]:
@@ -157,6 +221,20 @@ def _show_case(case: PatientCase) -> None:
     for s in case.structures:
         dose = f"{s.prescription_gy:g} Gy" if s.prescription_gy else ""
         print(f"  {s.name:<{width}}  {s.role:<13}  {s.organ:<12}  {case.volume_cc(s):9.1f} cc  {dose}".rstrip())
+
+
+def _show_selection(selection: BeamSelection) -> None:
+    given = selection.n_given
+    for number, a in enumerate(selection.angles):
+        couch = f", couch {a.couch_deg:.1f}°" if a.couch_deg else ""
+        after = (
+            f", objective {selection.objectives[number - given + 1]:.5g}"
+            if selection.n_steps > number - given >= 0
+            else ""
+        )
+        print(f"  Beam {number + 1}: gantry {a.gantry_deg:.1f}°{couch}{after}{' (given)' if number < given else ''}")
+    if selection.timing_s:
+        print("  " + ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in selection.timing_s.items()))
 
 
 def _show_result(result: PlanResult, folder: Path) -> None:

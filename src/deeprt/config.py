@@ -22,6 +22,7 @@ from deeprt.evaluation.criteria import Criterion
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.fluence.specification import ObjectiveSpec
 from deeprt.orientation.selection import SelectionMethod
+from deeprt.orientation.teacher import CandidateSettings
 from deeprt.roles import StructureChoice
 from deeprt.structures import Role
 
@@ -37,6 +38,7 @@ class BeamSettings:
     select : how angles are chosen where ``gantry_deg`` does not give them
     n_beams : to choose
     first_gantry_deg : of equispaced beams
+    start_gantry_deg : coplanar beams that column generation goes on from
     gantry_deg, couch_deg : IEC 61217 angles, one a beam; couch 0 for all if empty
     collimator_deg : of all beams
     """
@@ -44,6 +46,7 @@ class BeamSettings:
     select: SelectionMethod = "equispaced"
     n_beams: int = 7
     first_gantry_deg: float = 0.0
+    start_gantry_deg: tuple[float, ...] = ()
     gantry_deg: tuple[float, ...] = ()
     couch_deg: tuple[float, ...] = ()
     collimator_deg: float = 0.0
@@ -137,6 +140,7 @@ class PlanningConfig:
     series, structure_set : UID, or its ending, of the CT series and the structure set to read
     prescription_gy : whole-course dose by target
     structures : roles, TG-263 organs and prescriptions that the user sets, by structure
+    selection : candidates and organ weights of column generation
     objectives, goals, normalization : instead of the protocol's, if given
     device : auto, cpu or cuda
     seed : of every random choice
@@ -152,6 +156,7 @@ class PlanningConfig:
     prescription_gy: Mapping[str, float] = field(default_factory=dict)
     structures: Mapping[str, StructureChoice] = field(default_factory=dict)
     beams: BeamSettings = BeamSettings()
+    selection: CandidateSettings = CandidateSettings()
     fluence: FluenceSettings = FluenceSettings()
     sequencing: SequencingSettings = SequencingSettings()
     normalization: Normalization | None = None

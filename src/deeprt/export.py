@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import tomli_w
 import torch
 
 from deeprt import __version__
+from deeprt.beams import BeamSelection
 from deeprt.case import PatientCase
 from deeprt.config import to_plain
 from deeprt.dicom.check_plan import check_plan
@@ -27,21 +30,23 @@ from deeprt.evaluation.report import ReportContents, write_report
 from deeprt.pipeline import PlanResult
 
 PLAN_FILE = "RTPLAN.dcm"
+SELECTION_FILE = "beams.json"
 _VERSIONED = ("numpy", "scipy", "torch", "numba", "pydicom", "SimpleITK", "scikit-image", "matplotlib")
 
 
-def check_output_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that already holds a plan, unless it may be replaced.
+def check_output_folder(folder: Path, *, overwrite: bool, file: str = PLAN_FILE) -> None:
+    """Refuse a folder that already holds a plan (or another result), unless it may be replaced.
 
     Raises
     ------
     InputError
-        If the folder holds a plan, or is a file.
+        If the folder holds the file, or is a file itself.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"'{folder}' is a file; give a folder for the plan.")
-    if (folder / PLAN_FILE).exists() and not overwrite:
-        raise InputError(f"'{folder}' already holds a plan; choose another folder or add --overwrite.")
+        raise InputError(f"'{folder}' is a file; give a folder.")
+    if (folder / file).exists() and not overwrite:
+        what = "a plan" if file == PLAN_FILE else f"a {file}"
+        raise InputError(f"'{folder}' already holds {what}; choose another folder or add --overwrite.")
 
 
 def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCase | None = None) -> None:
@@ -63,12 +68,41 @@ def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCa
         try:
             _write_study(result, scratch, image_case or result.case)
             _write_report(result, scratch)
+            if result.selection.n_steps:
+                write_selection(result.selection, scratch / SELECTION_FILE)
             (scratch / "plan.toml").write_text(tomli_w.dumps(to_plain(result.config)), encoding="utf-8")
             _move_into(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise InputError(f"Cannot write the plan to '{folder}': {error.strerror}; nothing was kept of it.") from error
+
+
+def write_selection(selection: BeamSelection, path: Path) -> None:
+    """Write chosen beams, the fitness of every candidate before each choice, objectives and timing as JSON.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    content = {
+        "source": selection.source,
+        "chosen": [asdict(a) for a in selection.angles],
+        "n_given": selection.n_given,
+        "objectives": selection.objectives,
+        "candidates": [asdict(a) for a in selection.candidates],
+        "fitness": np.round(selection.fitness.astype(float), 5).tolist(),
+        "timing_s": dict(selection.timing_s),
+    }
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"Cannot write '{path}': {error.strerror}.") from error
 
 
 def _write_study(result: PlanResult, folder: Path, image_case: PatientCase) -> None:

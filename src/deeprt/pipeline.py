@@ -8,22 +8,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeprt.beams import Beam, BeamAngles, place_beams
+from deeprt.beams import Beam, BeamAngles, BeamSelection, place_beams
 from deeprt.case import PatientCase, with_tuning_structures
-from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
-from deeprt.config import Normalization, PlanningConfig, Protocol, propose_protocol, read_protocol
+from deeprt.config import Normalization, PlanningConfig, Protocol
 from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.step_and_shoot import sequence
 from deeprt.delivery.violations import violations
-from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
 from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.errors import InputError
 from deeprt.evaluation.dvh import dvh
@@ -33,11 +30,11 @@ from deeprt.fluence.solution import FluenceSolution
 from deeprt.fluence.solvers import SolverSettings, solve
 from deeprt.fluence.specification import make_terms
 from deeprt.machine import Machine, read_machine
-from deeprt.orientation.selection import select_angles
+from deeprt.orientation.selection import select_beams
+from deeprt.preparation import with_prescriptions
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
 
-VIRTUAL_PROSTATE = "virtual:prostate"
 _SEGMENT_SOLVER = SolverSettings(max_iterations=100, tolerance=1e-5)
 
 
@@ -49,6 +46,7 @@ class PlanResult:
     ----------
     config, protocol : what was asked for
     case : with prescriptions, fractions and tuning structures
+    selection : beams and, where they were chosen by it, the fitness of all candidates
     solution : ideal fluence and its dose
     plan : deliverable segments
     dose_gy : (n_k, n_j, n_i) float32, whole course, of the segments
@@ -61,6 +59,7 @@ class PlanResult:
     config: PlanningConfig
     protocol: Protocol
     case: PatientCase
+    selection: BeamSelection
     solution: FluenceSolution
     plan: DeliverablePlan
     dose_gy: NDArray[np.float32]
@@ -81,13 +80,17 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
     """
     steps = _Steps(progress or Silent())
     machine = read_machine(config.machine)
-    device = _device(config.device)
+    device = torch_device(config.device)
     protocol, case, notes = with_prescriptions(case, config)
     case = with_tuning_structures(case)
     normalization = config.normalization or protocol.normalization
 
+    if config.fluence.method != "optimize":
+        raise InputError("Fluence by network is not available in this version; use --fluence optimize.")
+
     with steps.timed("beams"):
-        beams = _placed_beams(case, machine, config)
+        selection = choose_beams(case, machine, config, device, steps.progress)
+        beams = _placed(case, selection, machine, config)
     with steps.timed("dose influence"):
         influence = dose_influence(case, beams, machine, device=device, progress=steps.progress)
     with steps.timed("fluence"):
@@ -107,65 +110,9 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
     if problems := violations(plan):
         raise InputError(f"The plan cannot be delivered by {machine.name}: {problems[0]}")
     return PlanResult(
-        config, protocol, case, solution, plan, dose_gy, report, ideal_report,
+        config, protocol, case, selection, solution, plan, dose_gy, report, ideal_report,
         steps.timing_s, peak_memory_mb(), case.notes + notes,
     )  # fmt: skip
-
-
-def load_case(source: str, config: PlanningConfig, progress: Progress | None = None) -> PatientCase:
-    """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate``."""
-    if source == VIRTUAL_PROSTATE:
-        settings = VirtualPatientSettings(spacing_mm=config.dose_grid_mm or 3.0)
-        return virtual_prostate(np.random.default_rng(config.seed), settings)
-    if source.startswith("virtual:"):
-        raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE}.")
-    options = ReadOptions(
-        spacing_mm=config.dose_grid_mm,
-        series_uid=config.series,
-        structure_set_uid=config.structure_set,
-        structures=config.structure_choices(),
-    )
-    if config.hu_table is not None:
-        options = replace(options, hu_table=read_hu_table(Path(config.hu_table)))
-    return read_case(Path(source), options, progress or Silent())
-
-
-def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Protocol, PatientCase, tuple[str, ...]]:
-    """Settle protocol, prescriptions and fractions; every assumption gives a note."""
-    notes = []
-    protocol = read_protocol(config.protocol) if config.protocol else propose_protocol(case, config.n_fractions)
-    unprescribed = [s.name for s in case.with_role(Role.TARGET) if s.prescription_gy is None]
-    if not case.targets:
-        if protocol.prescription_gy is None:
-            raise InputError(
-                f"No target has a prescription; give one, such as --prescription '{unprescribed[0]}=60'."
-                if unprescribed
-                else "The case has no target; name one, such as --prescription 'PTV=60'."
-            )
-        if len(unprescribed) > 1:
-            raise InputError(
-                f"Several targets have no prescription ({', '.join(unprescribed)}); give them with --prescription."
-            )
-        structures = tuple(
-            replace(s, prescription_gy=protocol.prescription_gy) if s.name in unprescribed else s
-            for s in case.structures
-        )
-        case = replace(case, structures=structures)
-        notes.append(f"{unprescribed[0]} is prescribed {protocol.prescription_gy:g} Gy, as usual for {protocol.name}.")
-    elif unprescribed:
-        notes.append(f"Targets without prescription take no part in planning: {', '.join(unprescribed)}.")
-
-    highest = case.targets[0].prescription_gy or 0.0
-    n_fractions = config.n_fractions
-    if n_fractions is None:
-        usual = protocol.n_fractions or max(1, round(highest / protocol.dose_per_fraction_gy))
-        n_fractions = case.n_fractions if case.n_fractions > 1 else usual
-        per_fraction = f"{highest / n_fractions:.3g} Gy to {case.targets[0].name}"
-        notes.append(f"The course has {n_fractions} fractions of {per_fraction}.")
-    if config.protocol is None:
-        protocol = propose_protocol(case, n_fractions)
-    notes.append(f"Objectives and goals: protocol {protocol.name}.")
-    return protocol, replace(case, n_fractions=n_fractions), tuple(notes)
 
 
 def fluence_problem(
@@ -265,26 +212,39 @@ def _coverage_factor(case: PatientCase, dose_gy: NDArray[np.float32], rule: Norm
     return rule.dose_percent / 100 * (target.prescription_gy or 0.0) / reached
 
 
-def _placed_beams(case: PatientCase, machine: Machine, config: PlanningConfig) -> tuple[Beam, ...]:
+def choose_beams(
+    case: PatientCase, machine: Machine, config: PlanningConfig, device: str, progress: Progress | None = None
+) -> BeamSelection:
+    """Take the angles of the configuration, or choose them."""
     b = config.beams
-    if config.fluence.method != "optimize":
-        raise InputError("Fluence by network is not available in this version; use --fluence optimize.")
     if b.gantry_deg:
         couch = b.couch_deg or (0.0,) * len(b.gantry_deg)
-        angles = tuple(BeamAngles(g, c, b.collimator_deg) for g, c in zip(b.gantry_deg, couch, strict=True))
-    else:
-        angles = select_angles(
-            b.select, b.n_beams, first_gantry_deg=b.first_gantry_deg, collimator_deg=b.collimator_deg
+        angles = tuple(BeamAngles(g, c) for g, c in zip(b.gantry_deg, couch, strict=True))
+        return BeamSelection(
+            angles, tuple(range(len(angles))), np.zeros((0, len(angles)), np.float32), (), 0, "user", {}
         )
-    try:
-        return place_beams(
-            case, angles, machine, beamlet_width_mm=config.fluence.beamlet_width_mm, margin_mm=config.fluence.margin_mm
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    return select_beams(
+        case,
+        machine,
+        b.select,
+        b.n_beams,
+        config.selection,
+        given=tuple(BeamAngles(g) for g in b.start_gantry_deg),
+        first_gantry_deg=b.first_gantry_deg,
+        device=device,
+        seed=config.seed,
+        progress=progress,
+    )
 
 
-def _device(name: str) -> str:
+def _placed(case: PatientCase, selection: BeamSelection, machine: Machine, config: PlanningConfig) -> tuple[Beam, ...]:
+    fluence = config.fluence
+    angles = [replace(a, collimator_deg=config.beams.collimator_deg) for a in selection.angles]
+    return place_beams(case, angles, machine, beamlet_width_mm=fluence.beamlet_width_mm, margin_mm=fluence.margin_mm)
+
+
+def torch_device(name: str) -> str:
+    """Device that a setting means: auto is CUDA where there is one."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("No CUDA device is available; use --device cpu.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -104,7 +104,7 @@ def generate_columns(
     -------
     One selection a weighting; shorter than ``n_beams`` where no further beam improves the objective
     """
-    report, start = progress or Silent(), time.perf_counter()
+    report, start, set_up_before_s = progress or Silent(), time.perf_counter(), problem.pool.set_up_s
     chosen = [list(given) for _ in range(problem.n_batch)]
     fluence: dict[int, Tensor] = {}
     fitness: list[NDArray[np.float32]] = []
@@ -112,7 +112,7 @@ def generate_columns(
     first_cost, optimization_s = np.zeros(problem.n_batch), 0.0
     while True:
         begun, set_up_s = time.perf_counter(), problem.pool.set_up_s
-        multipliers, objective = _solve(problem, chosen, fluence)
+        multipliers, objective = solve_limited(problem, chosen, fluence)
         optimization_s += time.perf_counter() - begun - (problem.pool.set_up_s - set_up_s)
         objectives.append(objective)
         n_chosen = max(len(c) for c in chosen)
@@ -122,15 +122,16 @@ def generate_columns(
         costs = problem.reduced_costs(multipliers)
         if not fitness:
             first_cost = costs.max(axis=1)
-        picks = [_pick(problem, c, own) for c, own in zip(costs, chosen, strict=True)]
-        gains = [p is not None and c[p] > _NO_GAIN * f for p, c, f in zip(picks, costs, first_cost, strict=True)]
-        if not any(gains):
+        best = [best_priced(problem, c, own, first=f) for c, own, f in zip(costs, chosen, first_cost, strict=True)]
+        # A problem that once met no gain stays as it is, whatever rounding makes of its costs later.
+        going_on = [bool(b) and len(own) == n_chosen for b, own in zip(best, chosen, strict=True)]
+        if not any(going_on):
             break
         fitness.append(fitness_of(costs).astype(np.float32))
-        for own, pick, gain in zip(chosen, picks, gains, strict=True):
-            if gain and pick is not None:
-                own.append(pick)
-    set_up_s = problem.pool.set_up_s
+        for own, candidates, goes_on in zip(chosen, best, going_on, strict=True):
+            if goes_on:
+                own.append(candidates[0])
+    set_up_s = problem.pool.set_up_s - set_up_before_s
     pricing_s = time.perf_counter() - start - optimization_s - set_up_s
     timing = {"set-up": round(set_up_s, 3), "pricing": round(pricing_s, 3), "optimization": round(optimization_s, 3)}
     stacked = np.stack(fitness) if fitness else np.zeros((0, problem.n_batch, len(problem.candidates)), np.float32)
@@ -148,13 +149,24 @@ def generate_columns(
     )
 
 
-def _solve(
+def solve_limited(
     problem: SelectionProblem, chosen: Sequence[Sequence[int]], fluence: dict[int, Tensor]
 ) -> tuple[Tensor, NDArray[np.float64]]:
-    """Solve P(B) from the fluence by beam of the last solve, which is brought up to date; gives z and F."""
+    """Solve P(B) for the beams of every weighting.
+
+    Parameters
+    ----------
+    chosen : candidates in B, one sequence a problem of the batch
+    fluence : by candidate, (n_batch, n_open) MU, from which the solver starts; brought up to date here
+
+    Returns
+    -------
+    multipliers : z, (n_batch, n_voxels)
+    objective : F, (n_batch,)
+    """
     beams = sorted(set().union(*chosen)) or [0]  # without any beam, one that no problem may use
     limited = problem.limited(beams, chosen)
-    sizes = [problem.pool[b].beam.n_open for b in beams]
+    sizes = [problem.pool.beams[b].n_open for b in beams]
     first = 0.0 if fluence else problem.start_mu  # a later beam starts from none: the dose is nearly right without it
     new = torch.full((problem.n_batch, max(sizes)), first, device=limited.operator.device)
     x = torch.cat([fluence.get(b, new[:, :n]) for b, n in zip(beams, sizes, strict=True)], dim=1)
@@ -167,11 +179,19 @@ def _solve(
     return limited.dose_gradient(dose), np.asarray(limited.value(x, dose).cpu().numpy())
 
 
-def _pick(problem: SelectionProblem, costs: NDArray[np.float64], chosen: Sequence[int]) -> int | None:
-    """Candidate of the largest reduced cost among those that may still be chosen, if there is one."""
-    open_ = problem.selectable.copy()
+def best_priced(
+    problem: SelectionProblem, costs: NDArray[np.float64], chosen: Sequence[int], *, first: float
+) -> list[int]:
+    """Candidates that may still be chosen and improve the objective, the largest reduced cost first.
+
+    Parameters
+    ----------
+    costs : (n_candidates,) reduced costs, with ``chosen`` as B
+    first : largest reduced cost without any chosen beam, against which the gain is judged
+    """
+    open_ = problem.selectable & (costs > _NO_GAIN * first)
     for c in chosen:
         open_[c] = False
         if problem.min_separation_deg > 0:
             open_ &= separations_deg(problem.candidates, problem.candidates[c]) >= problem.min_separation_deg - 1e-6
-    return int(np.argmax(np.where(open_, costs, -np.inf))) if open_.any() else None
+    return [int(b) for b in np.argsort(-costs, kind="stable") if open_[b]]

@@ -41,19 +41,20 @@ class CandidatePool:
     ) -> None:
         self.voxels, self.grid_shape = voxels, case.grid.shape
         self.set_up_s = 0.0
-        self._case, self._beams, self._machine, self._device = case, tuple(beams), machine, device
+        self.beams = tuple(beams)
+        self._case, self._machine, self._device = case, machine, device
         self._points = case.grid.points_lps(voxels)
         self._n_kept = int(memory_mb * 1e6 // (_BYTES_PER_VOXEL * voxels.size))
         self._kept: dict[int, BeamInfluence] = {}
 
     def __len__(self) -> int:
-        return len(self._beams)
+        return len(self.beams)
 
     def __getitem__(self, candidate: int) -> BeamInfluence:
         if candidate in self._kept:
             return self._kept[candidate]
         start = time.perf_counter()
-        influence = beam_influence(self._case, self._beams[candidate], self._machine, self._points, self._device)
+        influence = beam_influence(self._case, self.beams[candidate], self._machine, self._points, self._device)
         self.set_up_s += time.perf_counter() - start
         if len(self._kept) < self._n_kept:
             self._kept[candidate] = influence

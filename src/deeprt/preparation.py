@@ -1,0 +1,93 @@
+"""Before planning: load the case, settle protocol, prescriptions and fractions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deeprt.case import PatientCase
+from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
+from deeprt.config import PlanningConfig, Protocol, propose_protocol, read_protocol
+from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
+from deeprt.errors import InputError
+from deeprt.progress import Progress, Silent
+from deeprt.structures import Role, Structure
+
+VIRTUAL_PROSTATE = "virtual:prostate"
+
+
+def load_case(source: str, config: PlanningConfig, progress: Progress | None = None) -> PatientCase:
+    """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate``."""
+    if source == VIRTUAL_PROSTATE:
+        settings = VirtualPatientSettings(spacing_mm=config.dose_grid_mm or 3.0)
+        return _with_choices(virtual_prostate(np.random.default_rng(config.seed), settings), config)
+    if source.startswith("virtual:"):
+        raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE}.")
+    options = ReadOptions(
+        spacing_mm=config.dose_grid_mm,
+        series_uid=config.series,
+        structure_set_uid=config.structure_set,
+        structures=config.structure_choices(),
+    )
+    if config.hu_table is not None:
+        options = replace(options, hu_table=read_hu_table(Path(config.hu_table)))
+    return read_case(Path(source), options, progress or Silent())
+
+
+def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Protocol, PatientCase, tuple[str, ...]]:
+    """Settle protocol, prescriptions and fractions; every assumption gives a note."""
+    notes = []
+    protocol = read_protocol(config.protocol) if config.protocol else propose_protocol(case, config.n_fractions)
+    unprescribed = [s.name for s in case.with_role(Role.TARGET) if s.prescription_gy is None]
+    if not case.targets:
+        if protocol.prescription_gy is None:
+            raise InputError(
+                f"No target has a prescription; give one, such as --prescription '{unprescribed[0]}=60'."
+                if unprescribed
+                else "The case has no target; name one, such as --prescription 'PTV=60'."
+            )
+        if len(unprescribed) > 1:
+            raise InputError(
+                f"Several targets have no prescription ({', '.join(unprescribed)}); give them with --prescription."
+            )
+        structures = tuple(
+            replace(s, prescription_gy=protocol.prescription_gy) if s.name in unprescribed else s
+            for s in case.structures
+        )
+        case = replace(case, structures=structures)
+        notes.append(f"{unprescribed[0]} is prescribed {protocol.prescription_gy:g} Gy, as usual for {protocol.name}.")
+    elif unprescribed:
+        notes.append(f"Targets without prescription take no part in planning: {', '.join(unprescribed)}.")
+
+    highest = case.targets[0].prescription_gy or 0.0
+    n_fractions = config.n_fractions
+    if n_fractions is None:
+        usual = protocol.n_fractions or max(1, round(highest / protocol.dose_per_fraction_gy))
+        n_fractions = case.n_fractions if case.n_fractions > 1 else usual
+        per_fraction = f"{highest / n_fractions:.3g} Gy to {case.targets[0].name}"
+        notes.append(f"The course has {n_fractions} fractions of {per_fraction}.")
+    if config.protocol is None:
+        protocol = propose_protocol(case, n_fractions)
+    notes.append(f"Objectives and goals: protocol {protocol.name}.")
+    return protocol, replace(case, n_fractions=n_fractions), tuple(notes)
+
+
+def _with_choices(case: PatientCase, config: PlanningConfig) -> PatientCase:
+    """Apply roles, organs and prescriptions that the user set to a case that was not read from files."""
+    choices = config.structure_choices()
+    names = [s.name for s in case.structures]
+    if unknown := [name for name in choices if name not in names]:
+        raise InputError(f"There is no structure '{unknown[0]}'; the case has {', '.join(names)}.")
+
+    def chosen(s: Structure) -> Structure:
+        choice = choices.get(s.name)
+        if choice is None:
+            return s
+        role = choice.role or (Role.TARGET if choice.prescription_gy is not None else s.role)
+        dose = choice.prescription_gy if choice.prescription_gy is not None else s.prescription_gy
+        organ = s.organ if choice.organ is None else choice.organ
+        return replace(s, role=role, organ=organ, prescription_gy=dose if role is Role.TARGET else None)
+
+    return replace(case, structures=tuple(chosen(s) for s in case.structures))
