@@ -3,13 +3,14 @@ import json
 import shutil
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomli_w
 from Core.dicom_samples import Roi, ct_slices, rectangle, save
-from Core.pipeline_samples import BODY, CORD, PLANES, PTV, QUICK, SHAPE, a_phantom_ct, a_study, a_virtual_plan
+from Core.pipeline_samples import BODY, CORD, PLANES, QUICK, SHAPE, a_phantom_ct, a_study, a_virtual_plan
 from pydicom.uid import MRImageStorage
 
 import deeprt
@@ -53,7 +54,7 @@ def refused(capsys, tmp_path):
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
-    """A plan of the phantom by the command line: its folder, the configuration it was asked for, the lines it printed."""
+    """A plan of the phantom by the command line: its folder and the lines that it printed."""
     folder = tmp_path_factory.mktemp("planned")
     (folder / "quick.toml").write_text(tomli_w.dumps(to_plain(QUICK)))
     arguments = ["plan", str(a_study(folder / "study")), "--out", str(folder / "new" / "plan"), "--json-progress"]
@@ -88,7 +89,7 @@ def test_json_progress_is_one_object_a_line_that_runs_from_reading_to_export(pla
     folder, lines = planned
     records = [json.loads(line) for line in lines]
     assert all(0 <= r["fraction"] <= 1 for r in records)
-    assert all(later["elapsed_s"] >= r["elapsed_s"] for r, later in zip(records, records[1:], strict=False))
+    assert all(later["elapsed_s"] >= r["elapsed_s"] for r, later in pairwise(records))
     steps = list(dict.fromkeys(r["step"] for r in records))
     assert steps[0] == "Reading case"
     assert steps[-1] == "export"
@@ -223,7 +224,7 @@ def test_a_ct_without_segmentation_and_a_virtual_patient_that_is_not_there_are_r
         (["--prescription", "PTV_60=-5"], "The prescription of 'PTV_60' must be positive, got -5 Gy."),
         (["--prescription", "Prostate=60"], "No structure 'Prostate' in this case; it has BODY, PTV_60, SpinalCord."),
         (["--gantry", "0;90"], "--gantry '0;90' is not a list of angles; write it like 0,72,144."),
-        (["--gantry", "0,nan"], "gantry_deg must be finite, got nan"),
+        (["--gantry", "0,nan"], "Gantry angles must be finite, got [0.0, nan]."),
         (["--beams", "0"], "The number of beams must be at least 1, got 0."),
         (["--fractions", "0"], "The number of fractions must be at least 1, got 0."),
         (["--dose-grid", "0.2"], "The dose grid must be 1 to 10 mm, got 0.2 mm."),
@@ -234,6 +235,10 @@ def test_a_ct_without_segmentation_and_a_virtual_patient_that_is_not_there_are_r
 )
 def test_what_cannot_be_done_is_refused(study, refused, options, message):
     refused(message, study, *options)
+
+
+def test_more_fractions_than_the_machine_can_deliver_segments_for_are_refused(study, quick, refused):
+    refused("is too little for a segment", study, "--config", quick, "--fractions", "5000")
 
 
 def test_an_unknown_configuration_key_is_refused(study, refused, tmp_path):
@@ -261,7 +266,7 @@ def test_an_output_folder_with_a_plan_is_refused_before_anything_is_read(refused
     (folder / "RTPLAN.dcm").write_text("a plan")
     refused("already holds a plan; choose another folder or add --overwrite", tmp_path / "no case", out=folder)
     assert (folder / "RTPLAN.dcm").read_text() == "a plan"
-    refused("is a file; give a folder for the plan", tmp_path / "no case", out=folder / "RTPLAN.dcm")
+    refused("is a file; give a folder", tmp_path / "no case", out=folder / "RTPLAN.dcm")
 
 
 def test_errors_come_as_json_too(capsys, tmp_path):

@@ -54,6 +54,8 @@ class BeamSettings:
     def __post_init__(self) -> None:
         if self.n_beams < 1:
             raise InputError(f"The number of beams must be at least 1, got {self.n_beams}.")
+        if not all(math.isfinite(angle) for angle in (*self.gantry_deg, *self.start_gantry_deg)):
+            raise InputError(f"Gantry angles must be finite, got {[*self.gantry_deg, *self.start_gantry_deg]}.")
         if self.couch_deg and len(self.couch_deg) != len(self.gantry_deg):
             n_gantry, n_couch = len(self.gantry_deg), len(self.couch_deg)
             raise InputError(f"Give one couch angle a beam; there are {n_gantry} gantry and {n_couch} couch angles.")

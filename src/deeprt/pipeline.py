@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,7 @@ from deeprt.case import PatientCase, with_tuning_structures
 from deeprt.config import Normalization, PlanningConfig, Protocol
 from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
 from deeprt.delivery.segments import DeliverablePlan
-from deeprt.delivery.step_and_shoot import sequence
+from deeprt.delivery.step_and_shoot import SequencingSettings, sequence
 from deeprt.delivery.violations import violations
 from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.errors import InputError
@@ -98,7 +98,7 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
         solution = optimize_fluence(case, influence, problem, config.fluence.solver, steps.progress)
         solution = _normalized_solution(case, solution, normalization)
     with steps.timed("segments"):
-        plan = sequence(beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=config.sequencing)
+        plan = _sequenced(case, beams, solution, machine, config.sequencing)
         plan = optimize_segment_mu(plan, influence, problem)
     with steps.timed("dose"):
         plan, dose_gy = normalize(case, plan, dose_of_plan(plan, influence), normalization)
@@ -170,7 +170,13 @@ def optimize_fluence(
 
 
 def optimize_segment_mu(plan: DeliverablePlan, influence: DoseInfluence, problem: FluenceProblem) -> DeliverablePlan:
-    """Fit the monitor units of the segments to the objectives; segments that get too few are left out."""
+    """Fit the monitor units of the segments to the objectives; segments that get too few are left out.
+
+    Raises
+    ------
+    InputError
+        If nothing is left of a beam.
+    """
     for _ in range(3):
         operator = segment_influence(plan, influence.restricted(problem.operator.voxels))
         mu = torch.tensor([[s.mu for s in plan.segments]], dtype=torch.float32, device=influence.device)
@@ -181,6 +187,10 @@ def optimize_segment_mu(plan: DeliverablePlan, influence: DoseInfluence, problem
         plan = with_segment_mu(plan, enough.tolist())
         if (enough == optimum).all():
             break
+    for index, beam in enumerate(plan.beams):
+        if plan.beam_mu(index) == 0:
+            gantry = beam.angles.gantry_deg
+            raise InputError(f"{beam.name} at gantry {gantry:g}° gets no monitor units worth delivering; leave it out.")
     return plan
 
 
@@ -241,6 +251,19 @@ def _placed(case: PatientCase, selection: BeamSelection, machine: Machine, confi
     fluence = config.fluence
     angles = [replace(a, collimator_deg=config.beams.collimator_deg) for a in selection.angles]
     return place_beams(case, angles, machine, beamlet_width_mm=fluence.beamlet_width_mm, margin_mm=fluence.margin_mm)
+
+
+def _sequenced(
+    case: PatientCase,
+    beams: Sequence[Beam],
+    solution: FluenceSolution,
+    machine: Machine,
+    settings: SequencingSettings,
+) -> DeliverablePlan:
+    try:
+        return sequence(beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=settings)
+    except ValueError as error:  # fluence that these settings and this machine cannot deliver
+        raise InputError(str(error)) from error
 
 
 def torch_device(name: str) -> str:

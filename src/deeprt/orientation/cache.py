@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -70,7 +71,7 @@ def cached_selection(
         return selection
     except FileNotFoundError:
         pass
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         logger.warning("Beam selection made anew: its cache file cannot be read (%s).", error)
     selection = make()
     try:
@@ -134,7 +135,7 @@ def _remove_oldest(folder: Path, max_mb: float) -> None:
 
 @cache
 def _code_digest() -> bytes:
-    """Hash of the package's source and data files."""
+    """Hash of the package's source files."""
     digest = hashlib.sha256()
 
     def visit(folder: Traversable) -> None:
