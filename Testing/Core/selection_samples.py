@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from Core.plan_samples import a_case
 
@@ -20,6 +21,15 @@ WEIGHTS = OrganWeights(organs_at_risk=0.7, ring=0.5, skin=0.3, external=0.2)
 WEIGHTINGS = (WEIGHTS, OrganWeights(0.1, 0.3, 0.6, 0.05), OrganWeights(1.0, 0.1, 0.0, 0.3))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """These tensors are so small that threads on a busy machine wait for each other far longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def some_settings(candidates="coplanar:30", **others):
     """Voxels and beamlets so large that P(B) is solved in a few hundredths of a second."""
     chosen = {"weights": WEIGHTS, "solver": PRECISE, "memory_mb": 500.0} | others
@@ -27,15 +37,29 @@ def some_settings(candidates="coplanar:30", **others):
 
 
 @cache
-def a_selection_problem(candidates="coplanar:30", weightings=(), **others):
+def a_selection_problem(candidates="coplanar:30"):
     """The sample case's problem; its influences are shared by all tests."""
-    return selection_problem(a_case(), MACHINE, some_settings(candidates, **others), weightings=weightings)[0]
+    return selection_problem(a_case(), MACHINE, some_settings(candidates))[0]
+
+
+@cache
+def a_reweighted_problem(position):
+    """The same problem with the organ weights at a position of ``WEIGHTINGS``."""
+    settings = some_settings(weights=WEIGHTINGS[position])
+    return replace(selection_problem(a_case(), MACHINE, settings)[0], pool=a_selection_problem().pool)
+
+
+@cache
+def a_batch():
+    """All ``WEIGHTINGS`` at once."""
+    problem, _ = selection_problem(a_case(), MACHINE, some_settings(solver=PRIMAL_DUAL), weightings=WEIGHTINGS)
+    return replace(problem, pool=a_selection_problem().pool)
 
 
 def with_objectives(problem, *lines):
     """The problem with other objectives (structure, objective, weights), each measured per volume."""
     case = with_tuning_structures(a_case().resampled(7.0))
-    sample = VoxelSample(problem.pool.voxels, np.ones(problem.pool.voxels.size, np.float32)
+    sample = VoxelSample(problem.pool.voxels, np.ones(problem.pool.voxels.size, np.float32))
     terms = tuple(
         make_term(case.structure(name), objective, weights, sample, device=torch.device("cpu"), per_volume=True)
         for name, objective, weights in lines
@@ -52,4 +76,4 @@ class CancelAt:
     def step(self, name, fraction, message=""):
         self.left -= 1
         if self.left == 0:
-            raise KeyboardInterrupt
+            raise InterruptedError(name)

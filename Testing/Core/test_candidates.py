@@ -41,7 +41,7 @@ def test_neighbors_on_the_sphere_are_about_a_step_apart(step):
     tree = cKDTree(directions(sphere(step)))
     nearest, _ = tree.query(tree.data, k=2)
     spacing = np.degrees(2 * np.arcsin(nearest[:, 1] / 2))
-    # Rings are a step apart; on a ring the count is rounded up, by up to a half on the smallest ones.
+    # Rings are a step apart; on a ring the count is rounded up, which tells most on the smallest ones.
     assert spacing.max() <= step + 2 * ROUNDING_DEG
     assert spacing.min() >= 0.7 * step
     assert np.median(spacing) > 0.95 * step
@@ -107,7 +107,9 @@ def test_the_couch_stays_within_its_range():
     assert collides(BeamAngles(0.0, 31.0), replace(CLEARANCE, max_couch_deg=30.0))
 
 
-@pytest.mark.parametrize("kind", ["coplanar", "coplanar:0", "coplanar:7", "coplanar:-2", "sphere:6", "noncoplanar:x", ""])
+@pytest.mark.parametrize(
+    "kind", ["coplanar", "coplanar:0", "coplanar:7", "coplanar:-2", "sphere:6", "noncoplanar:x", ""]
+)
 def test_other_kinds_of_candidates_are_refused(kind):
     with pytest.raises(InputError, match=f"Candidates '{kind}' are not understood; write coplanar:2 or noncoplanar:6"):
         candidate_beams(kind, CLEARANCE)
@@ -115,7 +117,12 @@ def test_other_kinds_of_candidates_are_refused(kind):
 
 def test_excluded_sectors_run_clockwise_also_across_zero():
     angles = [BeamAngles(g) for g in (340, 350, 355, 0, 10, 11, 80, 90, 100, 102)]
-    assert [a.gantry_deg for a, out in zip(angles, excluded(angles, [(350, 10)]), strict=True) if out] == [350, 355, 0, 10]
+    assert [a.gantry_deg for a, out in zip(angles, excluded(angles, [(350, 10)]), strict=True) if out] == [
+        350,
+        355,
+        0,
+        10,
+    ]
     both = excluded(angles, [(350.0, 10.0), (80.0, 100.0)])
     assert [a.gantry_deg for a, out in zip(angles, both, strict=True) if not out] == [340, 11, 102]
     assert not excluded(angles, []).any()
@@ -123,7 +130,9 @@ def test_excluded_sectors_run_clockwise_also_across_zero():
 
 def test_separation_is_the_angle_between_central_axes():
     gantry = [0.0, 10.0, 90.0, 180.0, 350.0]
-    assert_allclose(separations_deg([BeamAngles(g) for g in gantry], BeamAngles(0.0, 40.0)), [0, 10, 90, 180, 10], atol=1e-5)
+    assert_allclose(
+        separations_deg([BeamAngles(g) for g in gantry], BeamAngles(0.0, 40.0)), [0, 10, 90, 180, 10], atol=1e-5
+    )
     some = sphere(22.5)
     axes = directions(some, position="FFP")  # whatever way the patient lies
     assert_allclose(separations_deg(some, some[20]), angle_deg(axes, axes[20]), atol=1e-5)

@@ -12,15 +12,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import tomli_w
 import torch
+from pydicom.errors import InvalidDicomError
 
 from deeprt import __version__
 from deeprt.beams import BeamSelection
 from deeprt.case import PatientCase
 from deeprt.config import to_plain
 from deeprt.dicom.check_plan import check_plan
-from deeprt.dicom.common import with_new_dicom_identity, write_dataset
+from deeprt.dicom.common import MANUFACTURER, with_new_dicom_identity, write_dataset
 from deeprt.dicom.write_dose import dose_dataset
 from deeprt.dicom.write_images import ct_datasets
 from deeprt.dicom.write_plan import plan_dataset
@@ -148,9 +150,27 @@ def _write_report(result: PlanResult, folder: Path) -> None:
 
 
 def _move_into(scratch: Path, folder: Path) -> None:
-    """Move the finished files; the plan goes last, so that a folder with a plan is complete."""
+    """Move the finished files; the plan goes last, so that a folder with a plan is complete.
+
+    Of CT, structures and dose that lie there already, those of an older plan go; those of others stay.
+    """
     folder.mkdir(exist_ok=True)
-    if (folder / "CT").exists():
-        shutil.rmtree(folder / "CT")
+    older = [*folder.glob("CT/*"), *folder.glob("RTSTRUCT.dcm"), *folder.glob("RTDOSE.dcm")]
+    ours = [path for path in older if _is_ours(path)]
+    for path in older:
+        if path not in ours and (scratch / path.relative_to(folder).parts[0]).exists():
+            raise InputError(f"'{path}' was not written by DeepRT and would be replaced; choose another folder.")
+    for path in (folder / PLAN_FILE, folder / SELECTION_FILE, *ours):
+        path.unlink(missing_ok=True)
+    if older and not any((folder / "CT").glob("*")):
+        shutil.rmtree(folder / "CT", ignore_errors=True)
     for path in sorted(scratch.iterdir(), key=lambda p: p.name == PLAN_FILE):
         os.replace(path, folder / path.name)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Manufacturer"])
+    except (InvalidDicomError, IsADirectoryError):
+        return False
+    return bool(header.get("Manufacturer") == MANUFACTURER)

@@ -18,6 +18,7 @@ from deeprt.case import DicomReferences, PatientCase
 from deeprt.geometry import Grid
 from deeprt.structures import Role
 
+MANUFACTURER = "DeepRT"
 DISCLAIMER = f"DeepRT {deeprt.__version__}: research software, not for clinical use"
 _TEXT_LIMIT = 64  # characters of the value representations LO and PN (PS3.5, 6.2)
 
@@ -93,8 +94,8 @@ def new_dataset(
     dataset.OperatorsName = ""
     dataset.InstanceNumber = 1
 
-    dataset.Manufacturer = "DeepRT"
-    dataset.ManufacturerModelName = "DeepRT"
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = MANUFACTURER
     dataset.SoftwareVersions = deeprt.__version__
 
     dataset.FrameOfReferenceUID = identity.frame_of_reference_uid

@@ -42,8 +42,9 @@ def candidate_beams(kind: str, clearance: Clearance) -> tuple[BeamAngles, ...]:
 def sphere(step_deg: float) -> tuple[BeamAngles, ...]:
     """Directions over the whole sphere about ``step_deg`` apart, on rings around the patient's long axis.
 
-    A ring at latitude φ holds ``⌈360/step · cos φ⌉`` directions, the poles one each: 1,162 at 6°, the number of
-    Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880 (2020). The couch stays within ±90°.
+    A ring at latitude φ holds the next whole number above ``360/step · cos φ``, the equator ``360/step``, the poles
+    one each: 1,162 at 6°, the number of Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880 (2020). The couch stays
+    within ±90°.
 
     >>> len(sphere(6.0))
     1162
@@ -51,7 +52,7 @@ def sphere(step_deg: float) -> tuple[BeamAngles, ...]:
     angles = []
     for ring in range(round(180 / step_deg) + 1):
         latitude = math.radians(-90 + ring * step_deg)
-        count = max(1, math.ceil(360 / step_deg * math.cos(latitude) - 1e-9))
+        count = min(round(360 / step_deg), math.floor(360 / step_deg * math.cos(latitude) + 1e-9) + 1)
         for k in range(count):
             longitude = 2 * math.pi * k / count
             # IEC fixed axes: X to the left of someone facing the gantry, Y along the patient, Z up.
