@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, MRImageStorage
 
 from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
-from deeprt.resampling import average_onto
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
+from deeprt.resampling import average_onto
 from deeprt.roles import StructureChoice
 from deeprt.structures import Role
 

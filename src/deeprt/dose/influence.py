@@ -14,12 +14,10 @@ there is no lateral cut-off. Nothing of size voxels x beamlets is ever built.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numba as nb
 import numpy as np
 import scipy.sparse
 import torch
@@ -28,12 +26,11 @@ from torch import Tensor
 
 from deeprt.beams import Beam
 from deeprt.case import PatientCase
+from deeprt.dose.gather import bilinear_gather, image_axis, some_rows, transposed
 from deeprt.dose.kernels import depth_terms, gy_per_mu_scale, lateral_sigma_mm, line_integrals
 from deeprt.dose.raytrace import radiological_depth
 from deeprt.machine import Kernels, Machine
 from deeprt.progress import Progress, Silent
-
-_IMAGE_PIXEL_MM = 1.25  # sampling of the convolved image; its sharpest feature has a sigma above 2 mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +60,7 @@ class BeamInfluence:
     @cached_property
     def scatter(self) -> Tensor:
         """Transpose of ``gather``, (n_v * n_u, n_voxels) sparse CSR."""
-        g = self.gather.cpu()
-        parts = (g.values().numpy(), g.col_indices().numpy(), g.crow_indices().numpy())
-        return _to_torch_csr(scipy.sparse.csr_array(parts, shape=tuple(g.shape)).T.tocsr(), self.gather.device)
+        return transposed(self.gather)
 
     @cached_property
     def _open(self) -> Tensor:
@@ -99,15 +94,8 @@ class BeamInfluence:
     def restricted(self, index: NDArray[np.integer]) -> BeamInfluence:
         """Return the same beam for some of the voxels, given by their positions, (n,), among the present ones."""
         rows = torch.from_numpy(np.asarray(index, dtype=np.int64)).to(self.depth_factors.device)
-        # Every row of the gather has four entries.
-        columns = self.gather.col_indices().view(-1, 4)[rows].flatten()
-        values = self.gather.values().view(-1, 4)[rows].flatten()
-        first = torch.arange(0, 4 * rows.numel() + 1, 4, dtype=torch.int32, device=rows.device)
-        return replace(
-            self,
-            depth_factors=self.depth_factors[:, rows].contiguous(),
-            gather=_csr(first, columns, values, (rows.numel(), self.gather.shape[1])),
-        )
+        depth_factors = self.depth_factors[:, rows].contiguous()
+        return replace(self, depth_factors=depth_factors, gather=some_rows(self.gather, rows))
 
     def on_pixels(
         self,
@@ -272,12 +260,12 @@ def beam_influence(
         raise ValueError(f"{beam.name}: a voxel lies behind the source; check the isocenter and the grid.")
     depth = radiological_depth(case.density, case.grid, beam.source_lps, points)
     scale = gy_per_mu_scale(machine) * (machine.sad_mm / np.linalg.norm(points - beam.source_lps, axis=1)) ** 2
-    u_mm, v_mm = _image_axis(u), _image_axis(v)
+    u_mm, v_mm = image_axis(u), image_axis(v)
     spread_x, spread_y = _spreads(machine.kernels, beam, u_mm, v_mm, device)
     return BeamInfluence(
         beam=beam,
         depth_factors=_float(scale * depth_terms(machine.kernels, depth), device),
-        gather=_bilinear_gather(u, v, u_mm, v_mm, device),
+        gather=bilinear_gather(u, v, u_mm, v_mm, device),
         u_mm=u_mm,
         v_mm=v_mm,
         spread_x=spread_x,
@@ -298,56 +286,6 @@ def _spreads(
         _float(along_x.transpose(2, 0, 1).reshape(beam.x_edges_mm.size - 1, -1), device),
         _float(weighted.reshape(3 * v_mm.size, -1), device),
     )
-
-
-def _image_axis(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sampling positions that enclose all values."""
-    first = np.floor(values.min() / _IMAGE_PIXEL_MM)
-    last = np.floor(values.max() / _IMAGE_PIXEL_MM) + 2  # one to spare: rounding may put a value on the last but one
-    return _IMAGE_PIXEL_MM * np.arange(first, last + 1)
-
-
-def _bilinear_gather(
-    u: NDArray[np.float64],
-    v: NDArray[np.float64],
-    u_mm: NDArray[np.float64],
-    v_mm: NDArray[np.float64],
-    device: torch.device,
-) -> Tensor:
-    """Bilinear interpolation from the image to the voxels, (n_voxels, n_v * n_u) CSR."""
-    columns, values = _bilinear_entries((u - u_mm[0]) / _IMAGE_PIXEL_MM, (v - v_mm[0]) / _IMAGE_PIXEL_MM, u_mm.size)
-    rows = np.arange(0, 4 * u.size + 1, 4, dtype=np.int32)
-    return _to_torch_csr(scipy.sparse.csr_array((values, columns, rows), shape=(u.size, u_mm.size * v_mm.size)), device)
-
-
-@nb.njit(parallel=True, cache=True)
-def _bilinear_entries(
-    u: NDArray[np.float64], v: NDArray[np.float64], n_u: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    columns = np.empty(4 * u.size, np.int32)
-    values = np.empty(4 * u.size, np.float32)
-    for n in nb.prange(u.size):
-        i, j = int(np.floor(u[n])), int(np.floor(v[n]))
-        a, b = u[n] - i, v[n] - j
-        corner, e = j * n_u + i, 4 * n
-        columns[e], values[e] = corner, (1 - a) * (1 - b)
-        columns[e + 1], values[e + 1] = corner + 1, a * (1 - b)
-        columns[e + 2], values[e + 2] = corner + n_u, (1 - a) * b
-        columns[e + 3], values[e + 3] = corner + n_u + 1, a * b
-    return columns, values
-
-
-def _to_torch_csr(matrix: scipy.sparse.csr_array, device: torch.device) -> Tensor:
-    first, columns = (torch.from_numpy(a.astype(np.int32)).to(device) for a in (matrix.indptr, matrix.indices))
-    values = torch.from_numpy(matrix.data.astype(np.float32)).to(device)
-    return _csr(first, columns, values, matrix.shape)
-
-
-def _csr(first: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Sparse CSR tensor; int32 indices, on CPUs several times faster in the product than int64."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(first, columns, values, size=shape, check_invariants=False)
 
 
 def _float(array: NDArray[np.float64], device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ solved together as a batch, each with beams of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,16 +136,29 @@ def generate_columns(
     timing = {"set-up": round(set_up_s, 3), "pricing": round(pricing_s, 3), "optimization": round(optimization_s, 3)}
     stacked = np.stack(fitness) if fitness else np.zeros((0, problem.n_batch, len(problem.candidates)), np.float32)
     return tuple(
-        BeamSelection(
-            candidates=problem.candidates,
-            chosen=tuple(own),
-            fitness=stacked[: len(own) - len(given), n],
-            objectives=tuple(float(o[n]) for o in objectives[: len(own) - len(given) + 1]),
-            n_given=len(given),
-            source="column generation",
-            timing_s=timing,
-        )
+        _selection(problem, own, stacked[:, n], [float(o[n]) for o in objectives], len(given), timing)
         for n, own in enumerate(chosen)
+    )
+
+
+def _selection(
+    problem: SelectionProblem,
+    chosen: Sequence[int],
+    fitness: NDArray[np.float32],
+    objectives: Sequence[float],
+    n_given: int,
+    timing_s: Mapping[str, float],
+) -> BeamSelection:
+    """What is reported of one problem of the batch, up to its own last choice."""
+    n_steps = len(chosen) - n_given
+    return BeamSelection(
+        candidates=problem.candidates,
+        chosen=tuple(chosen),
+        fitness=fitness[:n_steps],
+        objectives=tuple(objectives[: n_steps + 1]),
+        n_given=n_given,
+        source="column generation",
+        timing_s=timing_s,
     )
 
 
