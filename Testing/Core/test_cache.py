@@ -13,6 +13,8 @@ from deeprt.orientation.cache import cached_selection, selection_key
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights
 from deeprt.structures import Role
 
+DEFAULTS = CandidateSettings()
+
 
 def a_selection(seed=1, n_candidates=40):
     rng = np.random.default_rng(seed)
@@ -31,7 +33,7 @@ def never():
     raise AssertionError("the selection should have been in the cache")
 
 
-def a_key(case=None, machine=None, settings=CandidateSettings(), **others):
+def a_key(case=None, machine=None, settings=DEFAULTS, **others):
     return selection_key(case or a_case(), machine or a_machine(), settings, **{"n_beams": 5, **others})
 
 
@@ -69,10 +71,14 @@ def test_the_key_repeats_for_what_is_computed_alike():
     assert a_key(settings=CandidateSettings()) == a_key(settings=CandidateSettings(weights=OrganWeights()))
 
 
+def moved(grid):
+    return replace(grid, index_to_lps=grid.index_to_lps + 1e-3 * np.eye(4, k=3))
+
+
 CHANGES = {
     "position": lambda c: {"case": replace(c, position="HFP")},
     "CT": lambda c: {"case": replace(c, ct_hu=c.ct_hu + np.float32(1))},
-    "grid": lambda c: {"case": replace(c, grid=replace(c.grid, index_to_lps=c.grid.index_to_lps + 1e-3 * np.eye(4, k=3)))},
+    "grid": lambda c: {"case": replace(c, grid=moved(c.grid))},
     "fractions": lambda c: {"case": replace(c, n_fractions=24)},
     "HU table": lambda c: {"case": replace(c, hu_table=replace(c.hu_table, density=c.hu_table.density * 1.01))},
     "role": lambda c: {"case": with_structure(c, "Tube", role=Role.OTHER)},
@@ -115,8 +121,9 @@ def test_a_corrupt_file_is_made_anew(tmp_path, caplog, damage):
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     half = len(content) // 2
-    changed = {"cut": content[:half], "flipped": content[:half] + bytes(255 - b for b in content[half:half + 99]) + content[half + 99:]}  # fmt: skip
-    file.write_bytes(changed[damage] if isinstance(damage, str) else damage)
+    flipped = bytes(255 - b for b in content[half : half + 99])
+    damaged = {"cut": content[:half], "flipped": content[:half] + flipped + content[half + 99 :]}
+    file.write_bytes(damaged.get(damage, damage))
     other = a_selection(seed=2)
     assert cached_selection("k", lambda: other, folder=tmp_path) is other
     assert "cannot be read" in caplog.text

@@ -29,15 +29,8 @@ def test_organ_weights_follow_the_role():
     weights = OrganWeights(organs_at_risk=0.2, ring=0.3, skin=0.4, external=0.5)
     case = the_coarse_case()
     by_name = {s.name: weights.of(s) for s in case.structures}
-    assert by_name == {
-        "Körper": 0.5,
-        "PTV_50": 1.0,
-        "PTV_60": 1.0,
-        "Tube": 0.2,
-        "Marker": 0.0,
-        "Ring": 0.3,
-        "Skin": 0.4,
-    }
+    targets = {"PTV_50": 1.0, "PTV_60": 1.0}
+    assert by_name == targets | {"Körper": 0.5, "Tube": 0.2, "Marker": 0.0, "Ring": 0.3, "Skin": 0.4}
 
 
 def test_a_weight_by_name_or_organ_goes_before_the_role():
@@ -110,11 +103,9 @@ def test_the_objective_is_that_of_equation_16():
 
 
 def test_drawn_voxels_stand_for_those_left_out():
-    case, problem = the_coarse_case(), a_selection_problem()
-    for term in problem.terms:
-        if term.structure in ("Körper", "Skin"):
-            volume = case.structure(term.structure).fraction.sum()
-            assert_allclose(term.measure.sum(), volume, rtol=0.1)  # the draw's own uncertainty
+    body = next(t for t in a_selection_problem().terms if t.structure == "Körper")
+    # Of some 900 other voxels a fifth is drawn: their sum is uncertain by 6 %, that of all by 3 %.
+    assert_allclose(body.measure.sum(), the_coarse_case().external.fraction.sum(), rtol=0.1)
 
 
 def test_without_beams_the_objective_is_that_of_targets_without_dose():

@@ -1,0 +1,102 @@
+"""Time column generation; prints JSON: ``python Testing/Benchmarks/column_generation.py [--quick] [--out FILE]``.
+
+On a water phantom one size at a time is changed: voxels, beamlets, candidates. Set-up, pricing and optimization are
+told apart, and the number of solutions of P(B) is that of the beams and one more. Where the case ``cort_prostate`` is
+there, 5 of its 180 coplanar candidates are chosen as ``deeprt beams`` does. A comparison with explicit dose influence
+matrices of other programs needs an environment of its own and is not part of this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numba
+from planning import REAL_CASE, SEED, Seconds, phantom, surroundings
+
+from deeprt.case import PatientCase
+from deeprt.config import PlanningConfig
+from deeprt.machine import read_machine
+from deeprt.orientation.column_generation import generate_columns
+from deeprt.orientation.teacher import CandidateSettings, selection_problem
+from deeprt.preparation import load_case, with_prescriptions
+
+N_BEAMS = 5
+PHANTOM = CandidateSettings("coplanar:6", voxel_mm=6.0, beamlet_mm=5.0)
+SIZES: Mapping[str, tuple[CandidateSettings, ...]] = {
+    "voxels": tuple(replace(PHANTOM, voxel_mm=mm) for mm in (8.0, 6.0, 5.0, 4.0)),
+    "beamlets": tuple(replace(PHANTOM, beamlet_mm=mm) for mm in (10.0, 7.5, 5.0, 3.5)),
+    "candidates": tuple(replace(PHANTOM, candidates=f"coplanar:{step}") for step in (12, 6, 3, 2)),
+}
+QUICK = replace(PHANTOM, candidates="coplanar:30", voxel_mm=10.0, beamlet_mm=10.0)
+
+
+def time_selection(
+    case: PatientCase, settings: CandidateSettings, repeats: int, *, n_beams: int = N_BEAMS
+) -> dict[str, Any]:
+    """Sizes of the problem and seconds by kind of work, each time with influences set up anew."""
+    machine, seconds = read_machine("generic_6mv"), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        problem, _ = selection_problem(case, machine, settings, seed=SEED)
+        prepared_s = time.perf_counter() - start
+        selection = generate_columns(problem, n_beams)[0]
+        seconds.append({"preparation": prepared_s, **selection.timing_s, "all": time.perf_counter() - start})
+    return {
+        "n_candidates": len(problem.candidates),
+        "n_voxels": int(problem.pool.voxels.size),
+        "n_beamlets_per_beam": round(statistics.mean(b.n_open for b in problem.pool.beams), 1),
+        "n_beams": len(selection.chosen),
+        "objective": selection.objectives[-1],
+        "seconds": {kind: asdict(summary([s[kind] for s in seconds])) for kind in seconds[0]},
+    }
+
+
+def summary(seconds: list[float]) -> Seconds:
+    """Median and spread."""
+    return Seconds(*(round(s, 3) for s in (statistics.median(seconds), min(seconds), max(seconds))), len(seconds))
+
+
+def time_real_case(repeats: int) -> dict[str, Any]:
+    """5 of 180 beams on ``cort_prostate`` with the settings of the command line; the peak memory is this process's."""
+    config = PlanningConfig()
+    _, case, _ = with_prescriptions(load_case(str(REAL_CASE), config), config)
+    timing = time_selection(case, CandidateSettings(), repeats)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kB
+    return timing | {"case": REAL_CASE.name, "peak_memory_mb": round(peak / (1e6 if sys.platform == "darwin" else 1e3))}
+
+
+def main() -> None:
+    """Run the benchmark and print its JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to this file")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one small phantom, once, to see that everything runs")
+    options = parser.parse_args()
+    water = phantom(target_radius_mm=33.0)
+    time_selection(water, QUICK, 1)  # to warm up: compiled functions, threads
+    report = surroundings()
+    report["hardware"]["numba_threads"] = numba.get_num_threads()
+    if options.quick:
+        report["phantom"] = time_selection(water, QUICK, 1)
+    else:
+        for name, sizes in SIZES.items():
+            report[f"phantom_by_{name}"] = [time_selection(water, s, options.repeats) for s in sizes]
+        if REAL_CASE.is_dir():
+            report["real_case"] = time_real_case(options.repeats)
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
