@@ -21,6 +21,7 @@ from deeprt.dicom.external import external_from_ct
 from deeprt.geometry import Grid
 from deeprt.machine import read_machine
 from deeprt.orientation.column_generation import SelectionProblem, generate_columns
+from deeprt.orientation.search import improve_by_exchange
 from deeprt.orientation.selection import equispaced_angles
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.preparation import load_case, with_prescriptions
@@ -91,8 +92,6 @@ def main() -> None:
         equispaced = equispaced_objective(problem, list(positions))
         better = chosen
         if options.exchange > 0:
-            from deeprt.orientation.search import improve_by_exchange
-
             better = improve_by_exchange(problem, chosen, budget_s=options.exchange)
         ratios.append(chosen.objectives[-1] / equispaced)
         exchanged.append(better.objectives[-1] / chosen.objectives[-1])

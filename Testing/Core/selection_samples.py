@@ -15,7 +15,7 @@ from deeprt.machine import read_machine
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selection_problem
 
 MACHINE = read_machine("generic_6mv")
-PRECISE = SolverSettings("l-bfgs-b", 1000, 1e-8)
+PRECISE = SolverSettings("l-bfgs-b", 500, 1e-7)
 PRIMAL_DUAL = SolverSettings("chambolle-pock", 1500, 1e-6)
 WEIGHTS = OrganWeights(organs_at_risk=0.7, ring=0.5, skin=0.3, external=0.2)
 WEIGHTINGS = (WEIGHTS, OrganWeights(0.1, 0.3, 0.6, 0.05), OrganWeights(1.0, 0.1, 0.0, 0.3))

@@ -224,7 +224,7 @@ def test_warm_starts_reach_the_optimum_of_cold_ones():
     selection = a_selection()
     for n in range(1, 5):
         cold = an_optimum(a_selection_problem(), selection.chosen[:n])[2]
-        assert_allclose(selection.objectives[n], cold, rtol=1e-4)  # the solver's own accuracy, by its tolerance of 1e-8
+        assert_allclose(selection.objectives[n], cold, rtol=1e-4)  # the solver's own accuracy, by its tolerance of 1e-7
 
 
 @pytest.mark.parametrize("weighting", range(len(WEIGHTINGS)))

@@ -76,6 +76,8 @@ def _add_case_options(command: argparse.ArgumentParser, what: str) -> None:
     add("--start", metavar="DEG,DEG,...", help="gantry angles of beams that column generation goes on from")
     add("--exclude", metavar="DEG-DEG,...", help="sectors of gantry angles not to choose, clockwise")
     add("--min-separation", type=float, metavar="DEG", help="least angle between chosen beams")
+    add("--improve", type=float, metavar="SECONDS", help="let exchange search improve the chosen beams")
+    add("--no-cache", action="store_true", help="choose anew even if the same selection was made before")
     add("--protocol", metavar="NAME|FILE", help="objectives and goals; from the organs if absent")
     add("--machine", metavar="NAME|FILE", help="treatment machine")
     add("--dose-grid", type=float, metavar="MM", help="voxel size of the dose grid")
@@ -156,6 +158,8 @@ def _config(options: argparse.Namespace) -> PlanningConfig:
         "candidates": options.candidates,
         "exclude_deg": _sectors(options.exclude),
         "min_separation_deg": options.min_separation,
+        "improve_s": options.improve,
+        "cache": False if options.no_cache else None,
     }
     if options.beams is not None or options.select is not None:
         beams |= {"gantry_deg": (), "couch_deg": ()}

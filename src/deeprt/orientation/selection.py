@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ from deeprt.beams import BeamAngles, BeamSelection
 from deeprt.case import PatientCase
 from deeprt.errors import InputError
 from deeprt.machine import Machine
+from deeprt.orientation.cache import cached_selection, selection_key
 from deeprt.orientation.column_generation import generate_columns
+from deeprt.orientation.search import improve_by_exchange
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.progress import Progress
 
@@ -47,8 +50,23 @@ def select_beams(
     if method == "column-generation":
         if len(given) > n_beams:
             raise InputError(f"{len(given)} beams are given, but only {n_beams} are wanted in all.")
-        problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
-        return generate_columns(problem, n_beams, given=positions, progress=progress)[0]
+        made = False
+
+        def make() -> BeamSelection:
+            nonlocal made
+            made = True
+            problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
+            selection = generate_columns(problem, n_beams, given=positions, progress=progress)[0]
+            if settings.improve_s == 0:
+                return selection
+            return improve_by_exchange(problem, selection, budget_s=settings.improve_s, progress=progress)
+
+        if not settings.cache:
+            return make()
+        selection = cached_selection(
+            selection_key(case, machine, settings, n_beams=n_beams, given=given, seed=seed), make
+        )
+        return selection if made else replace(selection, source=f"{selection.source}, from the cache", timing_s={})
     if method == "equispaced":
         if given:
             raise InputError("Equispaced beams cannot go on from given ones; use column generation, or --gantry.")

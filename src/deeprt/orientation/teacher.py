@@ -69,6 +69,8 @@ class CandidateSettings:
     margin_mm : around the targets within which beamlets are open
     background_share : of the patient's voxels outside targets, organs and ring that take part
     memory_mb : most that candidates' influences may take; others are set up anew at each step
+    improve_s : seconds that exchange search may take to improve the set; none if 0
+    cache : whether a selection made before, from the same case and settings, is taken from the user's cache
     weights : organ weights
     solver : of P(B)
     """
@@ -81,6 +83,8 @@ class CandidateSettings:
     margin_mm: float = 5.0
     background_share: float = 0.05
     memory_mb: float = 4000.0
+    improve_s: float = 0.0
+    cache: bool = True
     weights: OrganWeights = field(default_factory=OrganWeights)
     solver: SolverSettings = SolverSettings(max_iterations=100, tolerance=1e-4)
 
