@@ -253,6 +253,7 @@ def from_plain(kind: type[T], data: Mapping[str, Any], origin: str) -> T:
 def _strict_converter() -> cattrs.Converter:
     """Refuses unknown keys and takes values as they are: by itself, cattrs makes 2 of 2.5, and 1 of true."""
     converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(bool, lambda v, _: _one_of(v, (True, False)))
     converter.register_structure_hook(int, lambda v, _: _checked(v, int, "a whole number"))
     converter.register_structure_hook(float, lambda v, _: _finite(_checked(v, Real, "a number")))
     converter.register_structure_hook(str, lambda v, _: _checked(v, str, "text"))
@@ -277,9 +278,9 @@ def _is_literal(kind: Any) -> bool:
     return get_origin(kind) is Literal
 
 
-def _one_of(value: Any, known: tuple[str, ...]) -> Any:
-    if value not in known:
-        raise InputError(f"expected one of {', '.join(known)}, got {value!r}")
+def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
+    if value not in known or isinstance(value, bool) != isinstance(known[0], bool):
+        raise InputError(f"expected one of {', '.join(str(k) for k in known)}, got {value!r}")
     return value
 
 
