@@ -49,11 +49,10 @@ class HuTable:
 
 NESTED_MARGIN_MM = 5.0  # room for the dose to fall off around a target of higher prescription
 
-# Generic table: air and water by definition; soft tissues and bone after the stoichiometric calibration of
-# Schneider, Pedroni and Lomax, Phys. Med. Biol. 41, 111 (1996), doi:10.1088/0031-9155/41/1/009, as piecewise
-# lines through (-1000, 0), (0, 1), (100, 1.1) and a bone slope of 0.5 per 1000 HU.
+# Generic table: air and water by definition, beyond them round numbers of the size of published calibrations such as
+# Schneider, Pedroni and Lomax, Phys. Med. Biol. 41, 111 (1996), doi:10.1088/0031-9155/41/1/009. Not any scanner's.
 GENERIC_HU_TABLE = HuTable(
-    "generic (Schneider 1996, piecewise linear)",
+    "generic, piecewise linear",
     np.array([-1000.0, 0.0, 100.0, 1000.0, 3000.0]),
     np.array([0.0, 1.0, 1.1, 1.55, 2.55]),
 )
