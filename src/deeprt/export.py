@@ -28,7 +28,7 @@ from deeprt.dicom.write_images import ct_datasets
 from deeprt.dicom.write_plan import plan_dataset
 from deeprt.dicom.write_structures import structure_set_dataset
 from deeprt.errors import InputError
-from deeprt.evaluation.report import ReportContents, write_report
+from deeprt.evaluation.report import ReportContents, write_report, write_whole
 from deeprt.pipeline import PlanResult
 
 PLAN_FILE = "RTPLAN.dcm"
@@ -97,13 +97,10 @@ def write_selection(selection: BeamSelection, path: Path) -> None:
         "fitness": np.round(selection.fitness.astype(float), 5).tolist(),
         "timing_s": dict(selection.timing_s),
     }
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"Cannot write '{path}': {error.strerror}.") from error
 
 

@@ -79,7 +79,7 @@ def write_report(folder: Path, contents: ReportContents) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        _write_whole(folder / name, text)
+        write_whole(folder / name, text)
 
 
 def json_report(contents: ReportContents) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _dvh_entry(structure: StructureReport) -> dict[str, Any]:
     }
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file under another name in the same folder, then rename it; nothing is left of a failed attempt."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", text=True)
     try:
