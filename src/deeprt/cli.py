@@ -262,7 +262,3 @@ def _show_result(result: PlanResult, folder: Path) -> None:
 
 def _cancel(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    sys.exit(main())

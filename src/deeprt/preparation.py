@@ -13,7 +13,8 @@ from deeprt.config import PlanningConfig, Protocol, propose_protocol, read_proto
 from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
 from deeprt.errors import InputError
 from deeprt.progress import Progress, Silent
-from deeprt.structures import Role, Structure
+from deeprt.roles import RoleProposal, with_choices
+from deeprt.structures import Role
 
 VIRTUAL_PROSTATE = "virtual:prostate"
 
@@ -76,18 +77,13 @@ def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Proto
 
 def _with_choices(case: PatientCase, config: PlanningConfig) -> PatientCase:
     """Apply roles, organs and prescriptions that the user set to a case that was not read from files."""
-    choices = config.structure_choices()
-    names = [s.name for s in case.structures]
+    choices, names = config.structure_choices(), [s.name for s in case.structures]
     if unknown := [name for name in choices if name not in names]:
         raise InputError(f"There is no structure '{unknown[0]}'; the case has {', '.join(names)}.")
-
-    def chosen(s: Structure) -> Structure:
-        choice = choices.get(s.name)
-        if choice is None:
-            return s
-        role = choice.role or (Role.TARGET if choice.prescription_gy is not None else s.role)
-        dose = choice.prescription_gy if choice.prescription_gy is not None else s.prescription_gy
-        organ = s.organ if choice.organ is None else choice.organ
-        return replace(s, role=role, organ=organ, prescription_gy=dose if role is Role.TARGET else None)
-
-    return replace(case, structures=tuple(chosen(s) for s in case.structures))
+    proposed = [RoleProposal(s.role, s.organ, s.prescription_gy, "as made") for s in case.structures]
+    resolved = with_choices(names, proposed, choices)
+    structures = tuple(
+        replace(s, role=p.role, organ=p.organ, prescription_gy=p.prescription_gy)
+        for s, p in zip(case.structures, resolved, strict=True)
+    )
+    return replace(case, structures=structures)

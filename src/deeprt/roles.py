@@ -8,9 +8,10 @@ the user may override, nothing depends on names.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from deeprt.errors import InputError
 from deeprt.structures import Role
 
 
@@ -244,3 +245,45 @@ def _dose_in_name(name: str) -> float | None:
         if unit.startswith("gy") or (not unit.startswith(_NO_DOSE_UNITS) and 15 <= value <= 100):
             return value
     return None
+
+
+def with_choices(
+    names: Sequence[str], proposed: Sequence[RoleProposal], choices: Mapping[str, StructureChoice]
+) -> tuple[RoleProposal, ...]:
+    """Put what the user set in the place of what was proposed, structure by structure.
+
+    An external set by the user replaces the proposed one.
+
+    Raises
+    ------
+    InputError
+        If a choice names no structure, contradicts itself, or a second external.
+    """
+    for name in choices:
+        if name not in names:
+            raise InputError(f"No structure '{name}' in this case; it has {', '.join(names)}.")
+    resolved = [_with_choice(n, p, choices.get(n, StructureChoice())) for n, p in zip(names, proposed, strict=True)]
+    chosen = [name for name, choice in choices.items() if choice.role is Role.EXTERNAL]
+    if len(chosen) > 1:
+        raise InputError(f"Only one structure can be the external, not {' and '.join(chosen)}.")
+    return tuple(
+        replace(p, role=Role.OTHER) if chosen and p.role is Role.EXTERNAL and n not in chosen else p
+        for n, p in zip(names, resolved, strict=True)
+    )
+
+
+def _with_choice(name: str, proposal: RoleProposal, choice: StructureChoice) -> RoleProposal:
+    dose_gy = choice.prescription_gy
+    role = choice.role or (Role.TARGET if dose_gy is not None else proposal.role)
+    if dose_gy is not None and role is not Role.TARGET:
+        raise InputError(
+            f"Structure '{name}' has a prescription but the role {role}; only a target has a prescription."
+        )
+    if dose_gy is not None and not dose_gy > 0:
+        raise InputError(f"Structure '{name}': the prescription must be positive, got {dose_gy:g} Gy.")
+    return RoleProposal(
+        role,
+        choice.organ if choice.organ is not None else (proposal.organ if role is proposal.role else ""),
+        (proposal.prescription_gy if dose_gy is None else dose_gy) if role is Role.TARGET else None,
+        "set by the user" if role is not proposal.role else proposal.reason,
+    )

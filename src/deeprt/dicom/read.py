@@ -6,7 +6,7 @@ import csv
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.progress import Progress, Silent
 from deeprt.resampling import average_onto
-from deeprt.roles import RoleProposal, StructureChoice, propose_role, propose_roles
+from deeprt.roles import RoleProposal, StructureChoice, propose_role, propose_roles, with_choices
 from deeprt.structures import Role, Structure
 
 logger = logging.getLogger(__name__)
@@ -203,19 +203,8 @@ def _resolve_roles(
 ) -> tuple[tuple[RoleProposal, ...], tuple[str, ...]]:
     """Proposed roles with what the user set in their place, and notes on targets that are no PTV."""
     names = [s.name for s in structures]
-    for name in choices:
-        if name not in names:
-            raise InputError(f"No structure '{name}' in this case; it has {', '.join(names)}.")
     proposed = propose_roles([(s.name, s.interpreted_type) for s in structures])
-    resolved = [_with_choice(n, p, choices.get(n, StructureChoice())) for n, p in zip(names, proposed, strict=True)]
-    chosen = [name for name, choice in choices.items() if choice.role is Role.EXTERNAL]
-    if len(chosen) > 1:
-        raise InputError(f"Only one structure can be the external, not {' and '.join(chosen)}.")
-    if chosen:
-        resolved = [
-            replace(p, role=Role.OTHER) if p.role is Role.EXTERNAL and n not in chosen else p
-            for n, p in zip(names, resolved, strict=True)
-        ]
+    resolved = with_choices(names, proposed, choices)
     if not any(p.role is Role.TARGET for p in resolved):
         raise InputError(
             f"No structure is a target; name the one to treat, with its dose, out of {', '.join(names) or 'none'}."
@@ -227,24 +216,7 @@ def _resolve_roles(
         and p.role is Role.TARGET
         and s.name not in choices
     )
-    return tuple(resolved), notes
-
-
-def _with_choice(name: str, proposal: RoleProposal, choice: StructureChoice) -> RoleProposal:
-    dose_gy = choice.prescription_gy
-    role = choice.role or (Role.TARGET if dose_gy is not None else proposal.role)
-    if dose_gy is not None and role is not Role.TARGET:
-        raise InputError(
-            f"Structure '{name}' has a prescription but the role {role}; only a target has a prescription."
-        )
-    if dose_gy is not None and not dose_gy > 0:
-        raise InputError(f"Structure '{name}': the prescription must be positive, got {dose_gy:g} Gy.")
-    return RoleProposal(
-        role,
-        choice.organ if choice.organ is not None else (proposal.organ if role is proposal.role else ""),
-        (proposal.prescription_gy if dose_gy is None else dose_gy) if role is Role.TARGET else None,
-        "set by the user" if role is not proposal.role else proposal.reason,
-    )
+    return resolved, notes
 
 
 def _draw(
