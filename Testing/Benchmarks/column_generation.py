@@ -24,7 +24,7 @@ from planning import REAL_CASE, SEED, Seconds, phantom, surroundings
 
 from deeprt.case import PatientCase
 from deeprt.config import PlanningConfig
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.orientation.column_generation import generate_columns
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.preparation import load_case, with_prescriptions

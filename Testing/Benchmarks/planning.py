@@ -30,7 +30,7 @@ from deeprt.beams import Beam, BeamAngles, place_beams
 from deeprt.case import PatientCase
 from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.geometry import Grid
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.structures import Role, Structure
 
 ROOT = Path(__file__).parents[2]

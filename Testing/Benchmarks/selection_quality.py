@@ -19,7 +19,7 @@ from deeprt.case import PatientCase
 from deeprt.config import PlanningConfig
 from deeprt.dicom.external import external_from_ct
 from deeprt.geometry import Grid
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.orientation.column_generation import SelectionProblem, generate_columns
 from deeprt.orientation.search import improve_by_exchange
 from deeprt.orientation.selection import equispaced_angles

@@ -11,7 +11,7 @@ from deeprt.beams import BeamAngles, place_beams
 from deeprt.case import with_tuning_structures
 from deeprt.dose.influence import dose_influence
 from deeprt.fluence.problem import FluenceProblem, make_term, sample_voxels
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.structures import Role
 
 ANGLES = (BeamAngles(20.0, 0.0, 10.0), BeamAngles(140.0, 350.0, 0.0), BeamAngles(265.0, 0.0, 85.0))

@@ -9,7 +9,7 @@ from deeprt.beams import BeamAngles, place_beams
 from deeprt.case import DicomReferences, PatientCase
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.geometry import Grid
-from deeprt.machine import Clearance, Jaws, Kernels, Machine, Mlc, Output
+from deeprt.machine import Clearance, HeadScatter, Jaws, Kernels, Machine, Mlc, OffAxis, Output
 from deeprt.structures import Role, Structure
 
 TARGET_RADIUS_MM = 18.0
@@ -91,10 +91,12 @@ def a_machine():
         name="Generic 6 MV, 120 leaves",
         energy_mv=6.0,
         sad_mm=1000.0,
-        mlc=Mlc(edges, 200.0, 150.0, 145.0, 0.5, False, 0.015, 25.0),
+        mlc=Mlc(edges, 200.0, 150.0, 145.0, 0.5, False, 0.015, 0.0, 25.0),
         jaws=Jaws(200.0, 200.0, 5.0),
         clearance=Clearance(415.0, 380.0, 265.0, 1000.0, 200.0, 200.0, 90.0),
         kernels=Kernels(0.005, np.array([0.3, 0.02, 0.01]), np.array([2.0, 10.0]), np.ones((3, 2)), 2.0),
+        head_scatter=HeadScatter(np.array([100.0]), np.array([1.0])),
+        off_axis=OffAxis(np.array([0.0]), np.array([1.0])),
         output=Output(0.01, 15.0, 100.0, 1000.0),
         dose_rate_mu_per_min=600.0,
         max_mu_per_beam=1000.0,

@@ -8,7 +8,7 @@ from deeprt.beams import Beam, BeamAngles
 from deeprt.case import PatientCase
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.geometry import Grid
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.structures import Role, Structure
 
 MACHINE = read_machine("generic_6mv")

@@ -11,7 +11,7 @@ from Core.plan_samples import a_case
 from deeprt.case import with_tuning_structures
 from deeprt.fluence.problem import VoxelSample, make_term
 from deeprt.fluence.solvers import SolverSettings
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selection_problem
 
 MACHINE = read_machine("generic_6mv")

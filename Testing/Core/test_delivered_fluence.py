@@ -11,7 +11,7 @@ from deeprt.beams import Beam, BeamAngles
 from deeprt.delivery.fluence import coverage, delivered_fluence
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.delivery.violations import open_area_mm2
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 
 
 def a_plan(transmission: float) -> DeliverablePlan:

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 
 from deeprt.delivery.fluence import coverage
 from deeprt.delivery.leaf_fitting import Field, Shapes, fit_error, fitted_leaves, fitted_mu, hiding_place, without_least
-from deeprt.machine import Mlc, read_machine
+from deeprt.machine import Mlc
+from deeprt.machine_file import read_machine
 
 X_EDGES = 2.5 * np.arange(13) - 11.0
 

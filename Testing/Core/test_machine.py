@@ -9,9 +9,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.errors import InputError
-from deeprt.machine import Clearance, Jaws, Kernels, Machine, Mlc, Output, machine_names, read_machine
+from deeprt.machine import Clearance, HeadScatter, Jaws, Kernels, Machine, Mlc, OffAxis, Output
+from deeprt.machine_file import machine_names, read_machine
 
-SECTIONS = {"mlc": Mlc, "jaws": Jaws, "clearance": Clearance, "kernels": Kernels, "output": Output}
+SECTIONS = {"mlc": Mlc, "jaws": Jaws, "clearance": Clearance, "kernels": Kernels, "head_scatter": HeadScatter,
+            "off_axis": OffAxis, "output": Output}  # fmt: skip
 
 
 def the_shipped_file(name="generic_6mv"):

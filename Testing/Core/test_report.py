@@ -19,7 +19,7 @@ from deeprt.evaluation.report import ReportContents, json_report, write_report
 from deeprt.evaluation.views import orientation_letters, planes_through
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.geometry import PATIENT_POSITIONS, Grid
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.structures import Role, Structure
 
 KEYS = {

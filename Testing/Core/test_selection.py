@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose
 
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 from deeprt.orientation.selection import equispaced_angles, select_beams
 from deeprt.orientation.teacher import CandidateSettings
 

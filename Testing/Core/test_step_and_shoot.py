@@ -13,7 +13,8 @@ from deeprt.delivery.fluence import delivered_fluence
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.step_and_shoot import SequencingSettings, sequence
 from deeprt.delivery.violations import open_area_mm2, violations
-from deeprt.machine import Machine, read_machine
+from deeprt.machine import Machine
+from deeprt.machine_file import read_machine
 
 
 def a_machine(*, min_mu: float = 1.0, min_area_mm2: float = 100.0, **mlc_limits: float | bool) -> Machine:

@@ -10,7 +10,7 @@ import pytest
 from deeprt.beams import Beam, BeamAngles
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.delivery.violations import violations
-from deeprt.machine import read_machine
+from deeprt.machine_file import read_machine
 
 JAWS = JawOpening(-45.0, 50.0, -25.0, 25.0)
 

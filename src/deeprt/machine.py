@@ -1,17 +1,11 @@
-"""The treatment machine: geometry, leaves, limits and the beam model's parameters, read from JSON."""
+"""The treatment machine: geometry, leaves, limits and the beam model's parameters."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from deeprt.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +21,7 @@ class Mlc:
     min_gap_mm : between opposing tips that are not closed behind a jaw
     interdigitation : whether a leaf may pass a neighbor of the opposing bank
     transmission : share of the fluence that passes the leaves
+    tip_offset_mm : how much further back than its nominal position a rounded tip's 50 % fluence lies
     max_speed_mm_per_s : of a leaf
     """
 
@@ -37,6 +32,7 @@ class Mlc:
     min_gap_mm: float
     interdigitation: bool
     transmission: float
+    tip_offset_mm: float
     max_speed_mm_per_s: float
 
     def __post_init__(self) -> None:
@@ -44,6 +40,8 @@ class Mlc:
             raise ValueError("MLC leaf edges must increase and bound at least one leaf pair.")
         if not 0 <= self.transmission < 1:
             raise ValueError(f"MLC transmission must lie in 0 to 1, got {self.transmission}.")
+        if self.tip_offset_mm < 0:
+            raise ValueError(f"MLC tip offset must not be negative, got {self.tip_offset_mm} mm.")
 
     @property
     def n_pairs(self) -> int:
@@ -115,6 +113,57 @@ class Kernels:
             raise ValueError("Kernels: no beta may equal the attenuation.")
 
 
+@dataclass(frozen=True, eq=False)
+class HeadScatter:
+    """In-air output ratio S_c, which measured output factors contain beside the phantom scatter of the kernels.
+
+    Definition: T. C. Zhu et al. (AAPM TG-74), Med. Phys. 36, 5261 (2009), doi:10.1118/1.3227367.
+
+    Parameters
+    ----------
+    field_mm : (n,) increasing sides of square collimator openings at the isocenter plane
+    factor : (n,) S_c, 1 for the reference field
+    """
+
+    field_mm: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _check_table("Head scatter", "fields", self.field_mm, self.factor)
+
+    def of_opening(self, width_mm: float, height_mm: float) -> float:
+        """S_c of a rectangular opening through its equivalent square ``2ab/(a + b)``; ends are held.
+
+        >>> HeadScatter(np.array([40.0, 100.0]), np.array([0.97, 1.0])).of_opening(50.0, 100.0)
+        0.9833...
+        """
+        side = 2 * width_mm * height_mm / (width_mm + height_mm)
+        return float(np.interp(side, self.field_mm, self.factor))
+
+
+@dataclass(frozen=True, eq=False)
+class OffAxis:
+    """Horns Ψ of the primary fluence: relative to the axis, by the distance from it at the isocenter plane.
+
+    Parameters
+    ----------
+    radius_mm : (n,) increasing from 0
+    ratio : (n,) beginning with 1
+    """
+
+    radius_mm: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _check_table("Off-axis ratio", "radii", self.radius_mm, self.ratio)
+        if self.radius_mm[0] != 0 or self.ratio[0] != 1:
+            raise ValueError("Off-axis ratio: the table must begin with 1 on the axis.")
+
+    def at(self, radius_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ψ at distances from the axis, same shape; linear between the entries, ends held."""
+        return np.asarray(np.interp(radius_mm, self.radius_mm, self.ratio))
+
+
 @dataclass(frozen=True)
 class Output:
     """Calibration: ``gy_per_mu`` at ``depth_mm`` on the axis of a square field at the stated SSD."""
@@ -136,6 +185,8 @@ class Machine:
     jaws: Jaws
     clearance: Clearance
     kernels: Kernels
+    head_scatter: HeadScatter
+    off_axis: OffAxis
     output: Output
     dose_rate_mu_per_min: float
     max_mu_per_beam: float
@@ -143,82 +194,8 @@ class Machine:
     min_segment_area_mm2: float
 
 
-def machine_names() -> tuple[str, ...]:
-    """Names of the machines that ship with the package."""
-    folder = resources.files("deeprt") / "data" / "machines"
-    return tuple(sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json")))
-
-
-def read_machine(name_or_file: str | Path) -> Machine:
-    """Read a shipped machine by name, or a machine file.
-
-    In the file every number stands as ``{"value": ..., "source": "..."}``.
-
-    Raises
-    ------
-    InputError
-        If there is no such machine or file, or the file lacks an entry or has an unknown one.
-    """
-    if str(name_or_file) in machine_names():
-        source = resources.files("deeprt") / "data" / "machines" / f"{name_or_file}.json"
-        return _parse(json.loads(source.read_text(encoding="utf-8")), str(name_or_file))
-    path = Path(name_or_file)
-    if not path.is_file():
-        raise InputError(f"No machine '{name_or_file}': it is neither a file nor one of {', '.join(machine_names())}.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"Machine file '{path}' is not valid JSON: {error}.") from error
-    return _parse(content, str(path))
-
-
-_ENTRIES = {
-    "": ("name", "energy_mv", "sad_mm", "dose_rate_mu_per_min", "max_mu_per_beam", "min_segment_mu",
-         "min_segment_area_mm2", "mlc", "jaws", "clearance", "kernels", "output"),
-    "mlc": ("leaf_edges_mm", "max_position_mm", "max_overtravel_mm", "max_span_mm", "min_gap_mm",
-            "interdigitation", "transmission", "max_speed_mm_per_s"),
-    "jaws": ("max_x_mm", "max_y_mm", "margin_mm"),
-    "clearance": ("head_distance_mm", "head_radius_mm", "half_width_mm", "half_length_mm", "below_mm", "above_mm",
-                  "max_couch_deg"),
-    "kernels": ("attenuation_per_mm", "beta_per_mm", "sigma_mm", "weight", "penumbra_sigma_mm"),
-    "output": ("gy_per_mu", "depth_mm", "field_mm", "ssd_mm"),
-}  # fmt: skip
-
-
-def _values(content: Any, section: str, origin: str) -> dict[str, Any]:
-    """Unwrap the values of one section, arrays as float64; the errors name entry and file."""
-    where = f"Machine '{origin}'" + (f", section '{section}'" if section else "")
-    if not isinstance(content, dict):
-        raise InputError(f"{where}: expected a JSON object, got {type(content).__name__}.")
-    known = _ENTRIES[section]
-    for key in content:
-        if key not in known and key != "comment":
-            raise InputError(f"{where}: unknown entry '{key}'; known are {', '.join(known)}.")
-    values = {}
-    for key in known:
-        if key not in content:
-            raise InputError(f"{where}: entry '{key}' is missing.")
-        entry = content[key]
-        if key in _ENTRIES:
-            values[key] = entry
-            continue
-        if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
-            raise InputError(f"{where}: entry '{key}' must be an object with 'value' and 'source'.")
-        value = entry["value"]
-        values[key] = np.array(value, dtype=np.float64) if isinstance(value, list) else value
-    return values
-
-
-def _parse(content: Any, origin: str) -> Machine:
-    top = _values(content, "", origin)
-    try:
-        return Machine(
-            **{k: v for k, v in top.items() if k not in _ENTRIES},
-            mlc=Mlc(**_values(top["mlc"], "mlc", origin)),
-            jaws=Jaws(**_values(top["jaws"], "jaws", origin)),
-            clearance=Clearance(**_values(top["clearance"], "clearance", origin)),
-            kernels=Kernels(**_values(top["kernels"], "kernels", origin)),
-            output=Output(**_values(top["output"], "output", origin)),
-        )
-    except (TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"Machine '{origin}': {error}") from error
+def _check_table(name: str, abscissa: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    if x.ndim != 1 or x.size < 1 or x.shape != y.shape or not np.all(np.diff(x) > 0):
+        raise ValueError(f"{name}: needs increasing {abscissa} and one value each.")
+    if not (np.all(np.isfinite(y)) and np.all(y > 0)):
+        raise ValueError(f"{name}: every value must be positive and finite.")

@@ -28,7 +28,8 @@ from deeprt.fluence.problem import FluenceProblem, Roughness, sample_voxels
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.fluence.solvers import SolverSettings, solve
 from deeprt.fluence.specification import make_terms
-from deeprt.machine import Machine, read_machine
+from deeprt.machine import Machine
+from deeprt.machine_file import read_machine
 from deeprt.orientation.selection import select_beams
 from deeprt.preparation import with_prescriptions
 from deeprt.progress import Progress, Silent

@@ -4,12 +4,13 @@ For voxel *i* with radiological depth *d*, distance *s* from the source and proj
 plane, and a fluence image *x* on that plane (Bortfeld, Schlegel and Rhein, Med. Phys. 20, 311, 1993,
 doi:10.1118/1.597070):
 
-    dose_i = c · (SAD/s)² · Σ_k  D_k(d) · (w_k ∗ g ∗ x)(u, v)
+    dose_i = c · S_c · (SAD/s)² · Σ_k  D_k(d) · (w_k ∗ g ∗ [Ψ · x])(u, v)
 
-The influence of a beam therefore factorizes into ``Σ_k diag(A_k) · S · C_k``: a depth factor per voxel, a sparse
-bilinear gather with four entries a voxel, and a convolution of the beamlet image. What differs from the paper: the
-lateral kernels are sums of Gaussians, so their convolution with rectangular beamlets is separable and exact, and
-there is no lateral cut-off. Nothing of size voxels x beamlets is ever built.
+with the head-scatter factor S_c of the collimator opening and the horns Ψ. The influence of a beam therefore
+factorizes into ``Σ_k diag(A_k) · S · C_k · P``: a depth factor per voxel, a sparse bilinear gather with four entries
+a voxel, a convolution of the beamlet image, a factor per beamlet. What differs from the paper: the lateral kernels
+are sums of Gaussians, so their convolution with rectangular beamlets is separable and exact, and there is no lateral
+cut-off. Nothing of size voxels x beamlets is ever built.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class BeamInfluence:
     u_mm, v_mm : sampling of the convolved image along +Xb and +Yb
     spread_x : (n_cols, n_gaussians * n_u) float32, factor of ``C_k`` along +Xb
     spread_y : (3 * n_v, n_gaussians * n_rows) float32, factor of ``C_k`` along +Yb with the Gaussians' weights
-    kernels : beam model, from which the factors for other pixels follow
+    pixel_factors : (n_open,) float32, ``P``: horns, and head scatter of the rectangle that bounds the open beamlets
+    machine : beam model, from which the factors for other pixels follow
     """
 
     beam: Beam
@@ -55,7 +57,8 @@ class BeamInfluence:
     v_mm: NDArray[np.float64]
     spread_x: Tensor
     spread_y: Tensor
-    kernels: Kernels
+    pixel_factors: Tensor
+    machine: Machine
 
     @cached_property
     def scatter(self) -> Tensor:
@@ -70,7 +73,9 @@ class BeamInfluence:
     def dose(self, fluence_mu: Tensor) -> Tensor:
         """Dose per fraction of fluences: (n_batch, n_open) MU -> (n_batch, n_voxels) Gy."""
         n_batch, (n_rows, n_cols), n_u = fluence_mu.shape[0], self.beam.open_beamlets.shape, self.u_mm.size
-        image = fluence_mu.new_zeros(n_batch, n_rows * n_cols).index_copy(1, self._open, fluence_mu)
+        image = fluence_mu.new_zeros(n_batch, n_rows * n_cols).index_copy(
+            1, self._open, fluence_mu * self.pixel_factors
+        )
         along_x = (image.view(n_batch * n_rows, n_cols) @ self.spread_x).view(n_batch, n_rows, -1, n_u)
         stacked = along_x.permute(2, 1, 0, 3).reshape(-1, n_batch * n_u)  # (n_gaussians * n_rows, n_batch * n_u)
         convolved = (self.spread_y @ stacked).view(3, self.v_mm.size, n_batch, n_u)
@@ -89,7 +94,7 @@ class BeamInfluence:
         convolved = pixels.permute(2, 0, 3, 1).reshape(3 * self.v_mm.size, n_batch * n_u)
         stacked = (self.spread_y.T @ convolved).view(-1, n_rows, n_batch, n_u)
         along_x = stacked.permute(2, 1, 0, 3).reshape(n_batch * n_rows, -1)  # (.., n_gaussians * n_u)
-        return (along_x @ self.spread_x.T).view(n_batch, n_rows * n_cols)[:, self._open]
+        return (along_x @ self.spread_x.T).view(n_batch, n_rows * n_cols)[:, self._open] * self.pixel_factors
 
     def restricted(self, index: NDArray[np.integer]) -> BeamInfluence:
         """Return the same beam for some of the voxels, given by their positions, (n,), among the present ones."""
@@ -113,8 +118,10 @@ class BeamInfluence:
         """
         mask = np.ones((y_edges_mm.size - 1, x_edges_mm.size - 1), bool) if open_ is None else open_
         beam = replace(self.beam, x_edges_mm=x_edges_mm, y_edges_mm=y_edges_mm, open_beamlets=mask)
-        spread_x, spread_y = _spreads(self.kernels, beam, self.u_mm, self.v_mm, self.depth_factors.device)
-        return replace(self, beam=beam, spread_x=spread_x, spread_y=spread_y)
+        device = self.depth_factors.device
+        spread_x, spread_y = _spreads(self.machine.kernels, beam, self.u_mm, self.v_mm, device)
+        factors = _float(_pixel_factors(self.machine, beam), device)
+        return replace(self, beam=beam, spread_x=spread_x, spread_y=spread_y, pixel_factors=factors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +277,8 @@ def beam_influence(
         v_mm=v_mm,
         spread_x=spread_x,
         spread_y=spread_y,
-        kernels=machine.kernels,
+        pixel_factors=_float(_pixel_factors(machine, beam), device),
+        machine=machine,
     )
 
 
@@ -286,6 +294,17 @@ def _spreads(
         _float(along_x.transpose(2, 0, 1).reshape(beam.x_edges_mm.size - 1, -1), device),
         _float(weighted.reshape(3 * v_mm.size, -1), device),
     )
+
+
+def _pixel_factors(machine: Machine, beam: Beam) -> NDArray[np.float64]:
+    """Head scatter and horns of the open beamlets, (n_open,)."""
+    rows, columns = np.nonzero(beam.open_beamlets)
+    if rows.size == 0:
+        return np.ones(0)
+    x, y = beam.x_edges_mm, beam.y_edges_mm
+    width, height = x[columns.max() + 1] - x[columns.min()], y[rows.max() + 1] - y[rows.min()]
+    radius = np.hypot((x[columns] + x[columns + 1]) / 2, (y[rows] + y[rows + 1]) / 2)
+    return machine.head_scatter.of_opening(width, height) * machine.off_axis.at(radius)
 
 
 def _float(array: NDArray[np.float64], device: torch.device) -> Tensor:

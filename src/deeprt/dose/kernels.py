@@ -8,6 +8,8 @@ from scipy.special import ndtr
 
 from deeprt.machine import Kernels, Machine
 
+_PIXEL_MM = 5.0  # within which the horns are taken as constant
+
 
 def depth_terms(kernels: Kernels, depth_mm: ArrayLike) -> NDArray[np.float64]:
     """Depth terms ``D_k(d) = β_k/(β_k − m) (e^{−m d} − e^{−β_k d})``.
@@ -54,28 +56,49 @@ def line_integrals(sigma_mm: NDArray[np.float64], at_mm: ArrayLike, edges_mm: Ar
     return np.diff(ndtr(scaled), axis=2)
 
 
-def axis_dose(machine: Machine, depth_mm: ArrayLike, *, field_mm: float, ssd_mm: float) -> NDArray[np.float64]:
-    """Dose per MU on the axis of a square field in water, Gy, in closed form.
+def square_field_dose(
+    machine: Machine, depth_mm: ArrayLike, x_mm: ArrayLike, *, field_mm: float, ssd_mm: float
+) -> NDArray[np.float64]:
+    """Dose per MU of an open square field in water, Gy, in closed form.
 
     Parameters
     ----------
-    depth_mm : (n,)
+    depth_mm, x_mm : (n,) below the surface, and off the axis along +Xb at that depth
     field_mm : side of the field at the isocenter plane
     ssd_mm : source to water surface
     """
-    return gy_per_mu_scale(machine) * _relative_axis_dose(machine, np.asarray(depth_mm, float), field_mm, ssd_mm)
+    return gy_per_mu_scale(machine) * _relative_dose(machine, depth_mm, x_mm, field_mm, ssd_mm)
+
+
+def axis_dose(machine: Machine, depth_mm: ArrayLike, *, field_mm: float, ssd_mm: float) -> NDArray[np.float64]:
+    """Dose per MU on the axis of an open square field in water, Gy; as `square_field_dose`."""
+    depth = np.asarray(depth_mm, float)
+    return square_field_dose(machine, depth, np.zeros_like(depth), field_mm=field_mm, ssd_mm=ssd_mm)
 
 
 def gy_per_mu_scale(machine: Machine) -> float:
     """Factor that turns the model's relative dose of unit fluence into Gy per MU, from the machine's output."""
     o = machine.output
-    return float(o.gy_per_mu / _relative_axis_dose(machine, np.array([o.depth_mm]), o.field_mm, o.ssd_mm)[0])
+    return float(o.gy_per_mu / _relative_dose(machine, [o.depth_mm], [0.0], o.field_mm, o.ssd_mm)[0])
 
 
-def _relative_axis_dose(
-    machine: Machine, depth_mm: NDArray[np.float64], field_mm: float, ssd_mm: float
+def open_field(machine: Machine, field_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels of an open square field: edges along either axis, (n + 1,), and their relative fluence, (n, n)."""
+    edges = np.linspace(-field_mm / 2, field_mm / 2, int(np.ceil(field_mm / _PIXEL_MM)) + 1)
+    centers = (edges[1:] + edges[:-1]) / 2
+    horns = machine.off_axis.at(np.hypot(centers[:, None], centers))
+    return edges, machine.head_scatter.of_opening(field_mm, field_mm) * horns
+
+
+def _relative_dose(
+    machine: Machine, depth_mm: ArrayLike, x_mm: ArrayLike, field_mm: float, ssd_mm: float
 ) -> NDArray[np.float64]:
-    half = field_mm / 2
-    share = line_integrals(lateral_sigma_mm(machine.kernels), [0.0], [-half, half])[:, 0, 0] ** 2
-    inverse_square = (machine.sad_mm / (ssd_mm + depth_mm)) ** 2
-    return np.asarray(inverse_square * ((machine.kernels.weight @ share) @ depth_terms(machine.kernels, depth_mm)))
+    depth, x = np.asarray(depth_mm, float), np.asarray(x_mm, float)
+    from_source = np.hypot(ssd_mm + depth, x)
+    sigma, (edges, fluence) = lateral_sigma_mm(machine.kernels), open_field(machine, field_mm)
+    along_x = line_integrals(sigma, x * machine.sad_mm / (ssd_mm + depth), edges)
+    along_y = line_integrals(sigma, [0.0], edges)[:, 0]
+    lateral = np.einsum("jnc,rc,jr->jn", along_x, fluence, along_y, optimize=True)
+    terms = depth_terms(machine.kernels, depth * from_source / (ssd_mm + depth))
+    inverse_square = (machine.sad_mm / from_source) ** 2
+    return np.asarray(inverse_square * np.einsum("kj,jn,kn->n", machine.kernels.weight, lateral, terms))

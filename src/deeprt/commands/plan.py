@@ -1,0 +1,72 @@
+"""``deeprt plan``: plan a case end to end."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeprt.commands import options as shared
+from deeprt.progress import Bars
+
+if TYPE_CHECKING:
+    from deeprt.pipeline import PlanResult
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its options."""
+    plan = commands.add_parser("plan", help="plan a case end to end", description="Plan a case end to end.")
+    plan.set_defaults(run=run)
+    shared.add_case_options(plan)
+    shared.add_output_options(plan, "plan")
+    shared.add_beam_options(plan)
+    plan.add_argument("--fluence", choices=("optimize", "network"), help="how fluence is found")
+    shared.add_run_options(plan)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan, and write the plan's folder."""
+    # Here, not above: torch takes seconds to load, and --help and wrong options should not wait for it.
+    from deeprt.export import check_output_folder, write_plan_folder
+    from deeprt.pipeline import plan_case
+    from deeprt.preparation import VIRTUAL_PROSTATE, load_case
+
+    config = shared.with_beam_options(shared.config_of(options), options)
+    if options.fluence is not None:
+        config = replace(config, fluence=replace(config.fluence, method=options.fluence))
+    check_output_folder(options.out, overwrite=options.overwrite)
+    progress = shared.progress_of(options)
+    case = load_case(options.case, config, progress)
+    if not options.json_progress:
+        shared.show_case(case)
+    result = plan_case(case, config, progress)
+    image_case = None
+    if case.dicom is None and options.case != VIRTUAL_PROSTATE:
+        image_case = load_case(options.case, replace(config, dose_grid_mm=None), progress)
+    progress.step("export", 0.0)
+    write_plan_folder(result, options.out, image_case=image_case)
+    progress.step("export", 1.0, str(options.out))
+    if isinstance(progress, Bars):
+        progress.close()
+        _show_result(result, options.out)
+    return 0
+
+
+def _show_result(result: PlanResult, folder: Path) -> None:
+    for note in result.notes:
+        print(f"  {note}")
+    for beam, b in enumerate(result.plan.beams):
+        print(f"  {b.name}: gantry {b.angles.gantry_deg:.1f}°, {result.plan.beam_mu(beam):.0f} MU,"
+              f" {len(result.plan.segments_of(beam))} segments")  # fmt: skip
+    for target in result.report.targets:
+        percent = 100 / (target.prescription_gy or 1.0)
+        m = target.metrics
+        print(f"  {target.name}: D95 {m.d95_gy:.2f} Gy ({m.d95_gy * percent:.1f} %), "
+              f"D2 {m.d2_gy:.2f} Gy ({m.d2_gy * percent:.1f} %)")  # fmt: skip
+    missed = [g for g in result.report.goals if not g.met]
+    print(f"  Goals: {len(result.report.goals) - len(missed)} met, {len(missed)} missed")
+    for g in missed:
+        c = g.criterion
+        print(f"    missed: {g.structure} {c.metric} {c.relation} {c.limit:g} {c.unit}, is {g.value:.3g} {c.unit}")
+    print(f"Plan and report written to {folder}. {shared.RESEARCH_ONLY}")
