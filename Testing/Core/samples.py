@@ -1,5 +1,7 @@
 """Phantoms, beams and plans whose geometry is known in closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from Core.plan_samples import an_oblique_grid as an_oblique_grid
@@ -8,10 +10,16 @@ from deeprt.beams import Beam, BeamAngles
 from deeprt.case import PatientCase
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.geometry import Grid
+from deeprt.machine import HeadScatter, OffAxis
 from deeprt.machine_file import read_machine
 from deeprt.structures import Role, Structure
 
-MACHINE = read_machine("generic_6mv")
+# Without horns and head scatter, so that closed forms hold.
+MACHINE = replace(
+    read_machine("generic_6mv"),
+    head_scatter=HeadScatter(np.array([100.0]), np.array([1.0])),
+    off_axis=OffAxis(np.array([0.0]), np.array([1.0])),
+)
 X_EDGES = np.array([-32.5, -20.0, -17.5, -5.0, 0.0, 2.5, 10.0, 27.5, 40.0])  # nothing symmetric about the axis
 Y_EDGES = np.array([-30.0, -20.0, -15.0, 0.0, 5.0, 25.0])
 MASK = np.array(

@@ -215,7 +215,7 @@ def test_a_ct_without_segmentation_and_a_virtual_patient_that_is_not_there_are_r
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--machine", "linac9"], "No machine 'linac9': it is neither a file nor one of generic_6mv"),
+        (["--machine", "linac9"], "No machine 'linac9': it is neither a file nor one of generic_15mv, generic_6mv"),
         (["--protocol", "lung9"], "No protocol 'lung9': it is neither a file nor one of generic"),
         (["--hu-table", "none.csv"], "HU table 'none.csv' cannot be read"),
         (["--config", "none.toml"], "Cannot read 'none.toml': No such file or directory."),

@@ -8,28 +8,35 @@ from scipy.integrate import quad
 from scipy.signal import fftconvolve
 from scipy.stats import norm
 
-from deeprt.dose.kernels import axis_dose, depth_terms, gy_per_mu_scale, lateral_sigma_mm, line_integrals
+from deeprt.dose.kernels import (
+    axis_dose,
+    depth_terms,
+    gy_per_mu_scale,
+    lateral_sigma_mm,
+    line_integrals,
+    square_field_dose,
+)
+from deeprt.machine import HeadScatter
+from deeprt.machine_file import read_machine
 
 KERNELS = MACHINE.kernels
 
 
-def reference_dose(depth_mm):
+def reference_dose(depth_mm, machine=MACHINE):
     """On the axis of 10 cm x 10 cm at SSD 100 cm."""
-    return axis_dose(MACHINE, depth_mm, field_mm=100.0, ssd_mm=1000.0)
+    return axis_dose(machine, depth_mm, field_mm=100.0, ssd_mm=1000.0)
 
 
-def test_the_reference_field_gives_one_centigray_per_monitor_unit_at_the_depth_of_its_maximum():
-    depth = np.arange(1.0, 300.0, 0.05)
-    dose = reference_dose(depth)
-    deepest = depth[dose.argmax()]
-    assert_allclose(dose.max(), 0.01, rtol=1e-5)
-    assert 14.0 <= deepest <= 16.0  # mm, of 6 MV
-    assert_allclose(MACHINE.output.depth_mm, deepest, atol=0.25)
-
-
-def test_depth_dose_of_the_reference_field_at_10_cm_is_that_of_6_mv():
-    percent = 100 * reference_dose(np.array([100.0]))[0] / reference_dose(np.array([MACHINE.output.depth_mm]))[0]
-    assert 66.0 <= percent <= 68.0
+@pytest.mark.parametrize(
+    ("name", "depth_of_maximum_mm", "percent_at_10_cm"), [("generic_6mv", 15.0, 67.0), ("generic_15mv", 29.0, 77.0)]
+)
+def test_the_reference_field_has_the_depth_dose_of_its_energy(name, depth_of_maximum_mm, percent_at_10_cm):
+    machine, depth = read_machine(name), np.arange(1.0, 300.0, 0.05)
+    dose = reference_dose(depth, machine)
+    assert abs(depth[dose.argmax()] - depth_of_maximum_mm) <= 0.1 * depth_of_maximum_mm
+    assert abs(100 * reference_dose([100.0], machine)[0] / dose.max() - percent_at_10_cm) <= 1.0
+    assert_allclose(reference_dose([machine.output.depth_mm], machine), 0.01)  # 1 cGy per MU
+    assert_allclose(dose.max(), 0.01, rtol=5e-4)
 
 
 def test_dose_falls_beyond_its_maximum_and_vanishes_at_the_surface():
@@ -114,3 +121,21 @@ def test_the_calibration_scales_the_axis_dose():
     depth = MACHINE.output.depth_mm
     relative = (KERNELS.weight @ shares) @ depth_terms(KERNELS, depth) * (1000.0 / (1000.0 + depth)) ** 2
     assert_allclose(gy_per_mu_scale(MACHINE) * relative, 0.01)
+
+
+def test_horns_raise_the_dose_off_the_axis_and_head_scatter_that_of_large_fields():
+    flat, horned = MACHINE, read_machine("generic_6mv")
+    for x, field in ((0.0, 200.0), (80.0, 200.0), (150.0, 380.0)):
+        ratios = [
+            square_field_dose(m, [50.0], [x], field_mm=field, ssd_mm=1000.0)[0] * 0.01 / gy_per_mu_scale(m) for m in
+            (horned, flat)
+        ]  # fmt: skip
+        at_isocenter = x / 1.05
+        expected = horned.head_scatter.of_opening(field, field) * horned.off_axis.at(np.array([at_isocenter]))[0]
+        assert_allclose(ratios[0] / ratios[1], expected, rtol=6e-3)  # scatter comes from where the horns differ
+
+
+def test_an_opening_scatters_like_the_square_of_the_same_area_over_perimeter():
+    scatter = HeadScatter(np.array([40.0, 80.0, 200.0]), np.array([0.96, 0.99, 1.02]))
+    assert_allclose(scatter.of_opening(60.0, 120.0), scatter.of_opening(80.0, 80.0))
+    assert_allclose([scatter.of_opening(10.0, 10.0), scatter.of_opening(400.0, 400.0)], [0.96, 1.02])

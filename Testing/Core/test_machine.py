@@ -101,8 +101,12 @@ def test_json_that_is_no_object_is_an_error(tmp_path):
         (lambda m: m["mlc"]["transmission"].update(value=1.2), r"transmission must lie in 0 to 1, got 1.2"),
         (lambda m: m["mlc"]["leaf_edges_mm"].update(value=[5.0, 5.0]), r"MLC leaf edges must increase"),
         (lambda m: m["kernels"]["beta_per_mm"].update(value=[0.1, 0.2]), r"three beta and a \(3, n_gaussians\) weight"),
-        (lambda m: m["kernels"]["beta_per_mm"].update(value=[0.3, 0.2, 0.0067823]), r"no beta may equal"),
+        (lambda m: m["kernels"]["beta_per_mm"].update(value=[0.3, 0.2, m["kernels"]["attenuation_per_mm"]["value"]]),
+         r"no beta may equal"),
         (lambda m: m["kernels"]["beta_per_mm"].update(value=0.3), r"mine.json'"),
+        (lambda m: m["mlc"]["tip_offset_mm"].update(value=-1.0), r"MLC tip offset must not be negative"),
+        (lambda m: m["off_axis"]["radius_mm"].update(value=[5.0] * 10), r"Off-axis ratio: needs increasing radii"),
+        (lambda m: m["head_scatter"]["factor"]["value"].__setitem__(0, 0.0), r"Head scatter: every value must be pos"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_is_named(read_changed, change, message):

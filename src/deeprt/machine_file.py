@@ -29,21 +29,60 @@ def read_machine(name_or_file: str | Path) -> Machine:
     InputError
         If there is no such machine or file, or the file lacks an entry or has an unknown one.
     """
-    if str(name_or_file) in machine_names():
-        source = resources.files("deeprt") / "data" / "machines" / f"{name_or_file}.json"
-        return _parse(json.loads(source.read_text(encoding="utf-8")), str(name_or_file))
     path = Path(name_or_file)
-    if not path.is_file():
-        raise InputError(f"No machine '{name_or_file}': it is neither a file nor one of {', '.join(machine_names())}.")
     if path.suffix == ".mat":
         from deeprt.matrad_machine import read_matrad_machine  # fits kernels with SciPy, which others need not load
 
         return read_matrad_machine(path, like=read_machine("generic_6mv"))
+    return _parse(_content(name_or_file), str(name_or_file))
+
+
+def machine_text(machine: Machine, *, like: str | Path, source: str) -> str:
+    """Write a commissioned machine as the text of a machine file.
+
+    Parameters
+    ----------
+    like : machine, shipped or a file, whose entries that commissioning does not touch are repeated with their sources
+    source : of everything that commissioning found
+    """
+    content = _content(like)
+    content["comment"] = "For research; no machine in clinical use."
+    for key in ("name", "energy_mv"):
+        content[key] = {"value": getattr(machine, key), "source": source}
+    for section in ("kernels", "head_scatter", "off_axis", "output"):
+        part = getattr(machine, section)
+        content[section] = {key: {"value": _plain(getattr(part, key)), "source": source} for key in _ENTRIES[section]}
+    lines = []
+    for key in ("comment", *_ENTRIES[""]):
+        entry = content[key]
+        if key in _ENTRIES:
+            inner = ",\n".join(f"    {json.dumps(k)}: {_line(v)}" for k, v in entry.items())
+            lines.append(f"  {json.dumps(key)}: {{\n{inner}\n  }}")
+        else:
+            lines.append(f"  {json.dumps(key)}: {_line(entry)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(entry: Any) -> str:
+    return json.dumps(entry, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _content(name_or_file: str | Path) -> Any:
+    """Read the JSON of a shipped machine or of a machine file."""
+    if str(name_or_file) in machine_names():
+        shipped = resources.files("deeprt") / "data" / "machines" / f"{name_or_file}.json"
+        return json.loads(shipped.read_text(encoding="utf-8"))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(name_or_file).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        known = ", ".join(machine_names())
+        raise InputError(f"No machine '{name_or_file}': it is neither a file nor one of {known}.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"Machine file '{path}' is not valid JSON: {error}.") from error
-    return _parse(content, str(path))
+        raise InputError(f"Machine file '{name_or_file}' is not valid JSON: {error}.") from error
 
 
 _ENTRIES = {

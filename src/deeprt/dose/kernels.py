@@ -95,10 +95,29 @@ def _relative_dose(
 ) -> NDArray[np.float64]:
     depth, x = np.asarray(depth_mm, float), np.asarray(x_mm, float)
     from_source = np.hypot(ssd_mm + depth, x)
-    sigma, (edges, fluence) = lateral_sigma_mm(machine.kernels), open_field(machine, field_mm)
-    along_x = line_integrals(sigma, x * machine.sad_mm / (ssd_mm + depth), edges)
-    along_y = line_integrals(sigma, [0.0], edges)[:, 0]
-    lateral = np.einsum("jnc,rc,jr->jn", along_x, fluence, along_y, optimize=True)
+    lateral = lateral_integrals(
+        lateral_sigma_mm(machine.kernels), *open_field(machine, field_mm), x * machine.sad_mm / (ssd_mm + depth)
+    )
     terms = depth_terms(machine.kernels, depth * from_source / (ssd_mm + depth))
     inverse_square = (machine.sad_mm / from_source) ** 2
     return np.asarray(inverse_square * np.einsum("kj,jn,kn->n", machine.kernels.weight, lateral, terms))
+
+
+def lateral_integrals(
+    sigma_mm: NDArray[np.float64], edges_mm: NDArray[np.float64], fluence: NDArray[np.float64], at_mm: ArrayLike
+) -> NDArray[np.float64]:
+    """Convolve the fluence of a square field with Gaussians, on the +Xb axis.
+
+    Parameters
+    ----------
+    sigma_mm : (n_gaussians,)
+    edges_mm, fluence : (n + 1,) along either axis and (n, n), of `open_field`
+    at_mm : (n_at,) at the isocenter plane
+
+    Returns
+    -------
+    (n_gaussians, n_at) float64
+    """
+    along_x = line_integrals(sigma_mm, at_mm, edges_mm)
+    along_y = line_integrals(sigma_mm, [0.0], edges_mm)[:, 0]
+    return np.asarray(np.einsum("jnc,jc->jn", along_x, along_y @ fluence))

@@ -1,0 +1,1 @@
+"""From measurements in a water tank to a treatment machine."""
