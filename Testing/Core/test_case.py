@@ -13,10 +13,12 @@ from deeprt.case import (
     GENERIC_HU_TABLE,
     NESTED_MARGIN_MM,
     HuTable,
+    PatientCase,
     outside_higher_targets,
     union,
     with_tuning_structures,
 )
+from deeprt.geometry import Grid
 from deeprt.structures import Role, Structure
 
 RADIUS_MM = 15.0
@@ -149,6 +151,63 @@ def test_density_is_zero_outside_the_external_structure_and_shared_at_its_border
     assert np.any((share > 0) & (share < 1))
     assert_allclose(case.density, 1.55 * share, rtol=1e-6)
     assert case.density.dtype == np.float32
+
+
+def a_half_filled_row(*structures, hu=0.0):
+    """Five voxels of 1 mm in a row: one of air, half a voxel and two voxels of patient, one of air."""
+    grid = Grid.axial((1, 1, 5), 1.0, (0.0, 0.0, 0.0))
+    body = Structure("Body", Role.EXTERNAL, a_row(0, 0.5, 1, 1, 0))
+    ct = np.broadcast_to(np.asarray(hu, np.float32), grid.shape)
+    return PatientCase("row", "HFS", grid, ct, (body, *structures), 1)
+
+
+def a_row(*values):
+    return np.array([[values]], np.float32)
+
+
+def test_a_stated_density_takes_the_place_of_the_ct_by_share_within_the_patient():
+    metal = Structure("Metal", Role.OTHER, a_row(0.5, 0.25, 1, 0.5, 0), density=3.0)
+    assert_allclose(a_half_filled_row(metal).density, a_row(0, 0.25 + 0.75, 3, 0.5 + 1.5, 0))
+
+
+@pytest.mark.parametrize("role", [Role.SUPPORT, Role.BOLUS])
+def test_support_and_bolus_fill_what_the_patient_leaves_of_a_voxel(role):
+    beside = Structure("Beside", role, a_row(1, 0.5, 0, 0, 0.25), density=0.6)
+    assert_allclose(a_half_filled_row(beside).density, a_row(0.6, 0.5 + 0.3, 1, 1, 0.15))
+    into = Structure("Beside", role, a_row(1, 0.75, 0.5, 0, 0), density=0.6)
+    assert_allclose(a_half_filled_row(into).density, a_row(0.6, 0.25 + 0.45, 0.5 + 0.3, 1, 0))
+
+
+def test_a_support_that_the_ct_shows_attenuates_as_it_shows_it():
+    couch = Structure("Couch", Role.SUPPORT, a_row(0, 0, 0, 0.2, 0.5))
+    assert_allclose(a_half_filled_row(couch, hu=a_row(-400, -500, 0, 0, -800)).density, a_row(0, 0.25, 1, 1, 0.2))
+
+
+def test_of_overlapping_densities_the_smaller_structure_holds_in_any_order():
+    large = Structure("Large", Role.ORGAN_AT_RISK, a_row(0, 0.5, 1, 1, 0), density=0.3)
+    small = Structure("Small", Role.OTHER, a_row(0, 0, 0, 1, 0), density=2.0)
+    for structures in ((large, small), (small, large)):
+        assert_allclose(a_half_filled_row(*structures).density, a_row(0, 0.15, 0.3, 2.0, 0))
+
+
+def test_of_overlapping_densities_of_equal_size_the_last_one_holds():
+    first = Structure("First", Role.OTHER, a_row(0, 0, 1, 0, 0), density=0.3)
+    last = Structure("Last", Role.OTHER, a_row(0, 0, 1, 0, 0), density=2.0)
+    assert a_half_filled_row(first, last).density[0, 0, 2] == 2.0
+    assert_allclose(a_half_filled_row(last, first).density[0, 0, 2], 0.3)
+
+
+def test_a_couch_shell_and_its_foam_overlap_and_the_foam_holds_inside():
+    shell = Structure("Couch", Role.SUPPORT, a_row(1, 0, 0, 0, 1), density=0.8)
+    foam = Structure("Foam", Role.SUPPORT, a_row(0.5, 0, 0, 0, 0), density=0.1)
+    assert_allclose(a_half_filled_row(shell, foam).density, a_row(0.45, 0.5, 1, 1, 0.8))
+
+
+def test_densities_and_ct_of_another_voxel_size_are_averaged_alike():
+    metal = Structure("Metal", Role.OTHER, a_row(0, 0, 0, 1, 0), density=3.0)
+    case = a_half_filled_row(metal)
+    coarse = case.resampled(5.0)
+    assert_allclose(coarse.density.ravel(), [(2.5 - 1) / 5 + 3.0 / 5], rtol=1e-6)
 
 
 def test_density_goes_through_the_table_of_the_case():

@@ -55,7 +55,7 @@ def with_organs(*organs, prescription_gy=70.0):
 def test_the_example_is_read():
     config = read_config(EXAMPLE)
     assert config.prescription_gy == {"PTV_60": 60.0}
-    assert config.structures["Rectum"] == StructureChoice(Role.ORGAN_AT_RISK, "Rectum")
+    assert config.structures["Rectum"] == StructureChoice(Role.ORGAN_AT_RISK, "Rectum", density=1.0)
     assert config.beams == BeamSettings(n_beams=5)
     assert {o.type for o in config.objectives} >= {"gEUD", "max_dvh", "mean_dose"}
     assert config.goals[1].source

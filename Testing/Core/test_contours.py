@@ -59,7 +59,8 @@ def test_inner_contour_and_keyhole_contour_make_the_same_hole(a_grid):
     two = rasterize([*outer, *inner], a_grid, slice_spacing_mm=3.0)
     keyholes = [np.concatenate([o, o[:1], i[[0, 3, 2, 1]], i[:1]]) for o, i in zip(outer, inner, strict=True)]
     one = rasterize(keyholes, a_grid, slice_spacing_mm=3.0)
-    assert_allclose(one, two, atol=1e-6)
+    assert_allclose(one, two, atol=0.03)  # where the cut meets the hole, a part of the hole's edge is taken for cut
+    assert np.count_nonzero(np.abs(one - two) > 1e-6) <= 4
     assert_allclose(volume_mm3(two, a_grid), (50 * 50 - 15 * 17) * 9, rtol=5e-3)
 
 
@@ -80,6 +81,39 @@ def test_a_cylinder_keeps_its_volume_and_centroid_on_a_rotated_grid(a_grid, mirr
     assert_allclose(volume_mm3(fraction, grid), np.pi * 14**2 * 18, rtol=2e-3)
     weights = fraction.ravel() / fraction.sum()
     assert_allclose(weights @ grid.points_lps(), (x + 3.7, y - 2.2, z_middle), atol=0.05)  # mm, a fiftieth of a voxel
+
+
+def test_a_gap_of_slices_between_parallel_outlines_is_filled_by_straight_walls(a_grid):
+    x, y = a_grid.center_lps[:2]
+    planes = 20.0 + 6.0 * np.arange(5)
+    cone = [c for n, z in enumerate(planes) for c in circle((x, y), 8.0 + 3.0 * n, [z])]
+    fraction = rasterize(cone, a_grid, slice_spacing_mm=6.0, end_reach=0.0)
+    exact = np.pi * 24 / 3 * (8**2 + 8 * 20 + 20**2)
+    assert_allclose(volume_mm3(fraction, a_grid), exact, rtol=5e-3)
+
+
+def test_a_tip_between_two_planes_keeps_its_volume(a_grid):
+    radius, z_middle = 12.0, 40.0
+    x, y = a_grid.center_lps[:2]
+    heights = np.arange(-4, 5) * 3.0
+    contours = [c for h in heights for c in circle((x, y), np.sqrt(max(radius**2 - h**2, 0.01)), [z_middle + h])]
+    fraction = rasterize(contours, a_grid, slice_spacing_mm=3.0)
+    exact = 4 / 3 * np.pi * radius**3
+    slabs = sum(np.pi * (radius**2 - h**2) * 3.0 for h in heights)
+    assert_allclose(volume_mm3(fraction, a_grid), exact, rtol=0.02)
+    tips = np.abs(a_grid.points_lps()[:, 2] - z_middle).reshape(a_grid.shape) > 10.6
+    cap = np.pi * 1.4**2 * (3 * radius - 1.4) / 3  # two of them, each 1.4 mm high; in slabs they would be empty
+    assert abs(exact - slabs) / exact < 0.02
+    assert volume_mm3(np.where(tips, fraction, 0), a_grid) > 0.3 * 2 * cap
+
+
+def test_the_end_planes_reach_outward_as_told(a_grid):
+    box = rectangle((-20, 30), (-30, 20), [20.0, 23.0, 26.0])
+    for reach in (0.0, 0.25, 0.5):
+        fraction = rasterize(box, a_grid, slice_spacing_mm=3.0, end_reach=reach)
+        assert_allclose(volume_mm3(fraction, a_grid), 2500 * (6 + 6 * reach), rtol=1e-3)
+    single = rasterize(box[:1], a_grid, slice_spacing_mm=3.0, end_reach=0.0)
+    assert_allclose(volume_mm3(single, a_grid), 2500 * 3, rtol=1e-3)
 
 
 def test_a_sphere_has_the_volume_of_its_slabs(a_grid):
@@ -128,7 +162,7 @@ def test_a_contour_across_the_slices_is_refused(a_grid):
 
 
 # Nelms et al., Med. Phys. 42 (2015): volumes of "Extracted Analytical D points.xlsx", cc. Theirs has half a slice
-# beyond the end planes of cylinder and cone; contours 3 mm apart miss up to 5 % of shapes that end in a curve.
+# beyond the end planes of cylinder and cone; contours 3 mm apart miss up to 3 % of shapes that end in a curve.
 @pytest.mark.skipif(not BENCHMARK.is_dir(), reason="shared/cases/dvh_benchmark is not there")
 @pytest.mark.parametrize(
     ("shape", "volume_cc", "tolerance"),
@@ -136,8 +170,8 @@ def test_a_contour_across_the_slices_is_refused(a_grid):
         ("Sphere", 7.23838, 0.02),
         ("Cylinder", 12.21451, 0.002),
         ("Cone", 4.29770, 0.01),
-        ("RtCylinder", 10.85806, 0.05),
-        ("RtCone", 3.61911, 0.01),
+        ("RtCylinder", 10.85806, 0.03),
+        ("RtCone", 3.61911, 0.012),
     ],
 )
 def test_benchmark_shapes_have_their_analytic_volumes(shape, volume_cc, tolerance):

@@ -14,10 +14,10 @@ from deeprt.delivery.violations import open_area_mm2
 from deeprt.machine_file import read_machine
 
 
-def a_plan(transmission: float) -> DeliverablePlan:
+def a_plan(transmission: float, tip_offset_mm: float = 0.0) -> DeliverablePlan:
     """Three slanted, off-center segments whose edges meet no pixel's."""
     machine = read_machine("generic_6mv")
-    machine = replace(machine, mlc=replace(machine.mlc, transmission=transmission))
+    machine = replace(machine, mlc=replace(machine.mlc, transmission=transmission, tip_offset_mm=tip_offset_mm))
     pair = np.arange(machine.mlc.n_pairs, dtype=float)
     segments = tuple(Segment(0, 13.3 - 0.71 * k - 0.2 * pair, 31.7 + 0.37 * pair, 4.0 + k) for k in range(3))
     edges = np.array([0.0, 10.0])

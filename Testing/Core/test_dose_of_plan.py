@@ -12,8 +12,16 @@ from deeprt.beams import place_beams
 from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.dose.influence import dose_influence
+from deeprt.machine import HeadScatter, OffAxis
 
-TIGHT = replace(MACHINE, mlc=replace(MACHINE.mlc, transmission=0.0))  # leaves that let nothing pass
+# Sharp leaf tips, and fluence that depends on neither the jaws nor the place, so that rectangles are closed forms.
+PLAIN = replace(
+    MACHINE,
+    mlc=replace(MACHINE.mlc, tip_offset_mm=0.0),
+    head_scatter=HeadScatter(np.array([100.0]), np.array([1.0])),
+    off_axis=OffAxis(np.array([0.0]), np.array([1.0])),
+)
+TIGHT = replace(PLAIN, mlc=replace(PLAIN.mlc, transmission=0.0))  # leaves that let nothing pass
 FLOAT32 = 1e-5  # relative, of sums of some hundred products in float32
 OPENING = (-23.0, 31.0, -20.0, 15.0)  # left, right, low, high: on leaf edges and whole millimeters from the jaws
 JAWS = (-60.0, 55.0, -50.0, 45.0)
@@ -24,7 +32,7 @@ def an_influence():
     """One turned beam on water, on every fifth voxel of an oblique grid."""
     grid = an_oblique_grid()
     beam = a_field(some_angles()[1], grid.center_lps + np.array([5.0, -4.0, 6.0]), [-30.0, 0.0, 40.0], [-30.0, 20.0])
-    return dose_influence(a_uniform_phantom(grid), [beam], MACHINE, voxels=np.arange(0, grid.n_voxels, 5))
+    return dose_influence(a_uniform_phantom(grid), [beam], PLAIN, voxels=np.arange(0, grid.n_voxels, 5))
 
 
 def dose_of(influence, openings, *, machine=TIGHT, jaws=JAWS):
@@ -57,7 +65,7 @@ def test_jaws_cut_the_opening_of_the_leaves_also_within_a_leaf(an_influence):
 
 
 def test_transmission_adds_its_share_of_the_field_that_the_leaves_close(an_influence):
-    leaky = replace(MACHINE, mlc=replace(MACHINE.mlc, transmission=0.04))
+    leaky = replace(PLAIN, mlc=replace(PLAIN.mlc, transmission=0.04))
     openings = [(*OPENING, 37.0), (-10.0, 12.0, -30.0, 40.0, 21.0)]
     between_jaws = dose_of_rectangle(an_influence, *JAWS, 58.0)
     closed = between_jaws - dose_of(an_influence, openings)
@@ -66,8 +74,16 @@ def test_transmission_adds_its_share_of_the_field_that_the_leaves_close(an_influ
 
 
 def test_closed_leaves_leave_transmission_alone(an_influence):
-    expected = MACHINE.mlc.transmission * dose_of_rectangle(an_influence, *JAWS, 50.0)
-    found = dose_of(an_influence, [(0.0, 0.0, -25.0, 15.0, 50.0)], machine=MACHINE)
+    expected = PLAIN.mlc.transmission * dose_of_rectangle(an_influence, *JAWS, 50.0)
+    found = dose_of(an_influence, [(0.0, 0.0, -25.0, 15.0, 50.0)], machine=PLAIN)
+    assert_allclose(found, expected, atol=FLOAT32 * expected.max())
+
+
+def test_rounded_tips_widen_an_opening_by_their_offset_on_either_side(an_influence):
+    rounded = replace(TIGHT, mlc=replace(TIGHT.mlc, tip_offset_mm=1.25))
+    low, high = JAWS[2:]  # every pair between the jaws is open; closed ones would leave a slit
+    expected = dose_of(an_influence, [(-24.25, 32.25, low, high, 37.0)])
+    found = dose_of(an_influence, [(-23.0, 31.0, low, high, 37.0)], machine=rounded)
     assert_allclose(found, expected, atol=FLOAT32 * expected.max())
 
 

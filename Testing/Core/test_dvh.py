@@ -8,7 +8,10 @@ from numpy.testing import assert_allclose
 from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
-from deeprt.evaluation.dvh import dvh
+from deeprt.dicom.read_dose import read_dose
+from deeprt.dicom.scan import read_header
+from deeprt.dicom.structure_set import read_structures
+from deeprt.evaluation.dvh import _points_in_voxel, dvh, structure_dvh
 from deeprt.geometry import Grid
 
 BENCHMARK = Path(__file__).parents[3] / "shared" / "cases" / "dvh_benchmark"
@@ -106,28 +109,93 @@ def test_a_volume_beyond_the_structure_is_refused(percent):
         curve.dose_at_volume_cc(-0.1)
 
 
-@pytest.mark.skipif(not BENCHMARK.is_dir(), reason="the DVH benchmark is not beside the checkout")
-def test_the_benchmark_cylinder_in_an_anterior_posterior_gradient_has_its_analytic_dvh():
-    import pydicom
-    from skimage.draw import polygon2mask
+# Below the size of a voxel
 
-    plan_dose = pydicom.dcmread(next((BENCHMARK / "dose").glob("*AntPost*")))
-    structures = pydicom.dcmread(BENCHMARK / "structures" / "Cylinder_30_0.dcm")
-    number = next(r.ROINumber for r in structures.StructureSetROISequence if r.ROIName == "Cylinder_30_0")
-    contours = next(c for c in structures.ROIContourSequence if c.ReferencedROINumber == number).ContourSequence
-    pixel_mm, half = 0.2, 100
-    x0, y0 = np.array([0.0, -6.0]) - (half - 0.5) * pixel_mm  # around the cylinder's axis
-    slices = []
-    for contour in contours:
-        points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
-        slices.append(polygon2mask((2 * half, 2 * half), (points[:, [1, 0]] - (y0, x0)) / pixel_mm))
-    y_of_rows = plan_dose.ImagePositionPatient[1] + 3.0 * np.arange(plan_dose.Rows)
-    gradient = plan_dose.pixel_array[9, :, 9] * float(plan_dose.DoseGridScaling)
-    rows = np.interp(y0 + pixel_mm * np.arange(2 * half), y_of_rows, gradient).astype(np.float32)
-    fraction = np.array(slices, np.float32)
-    dose = np.broadcast_to(rows[None, :, None], fraction.shape)
-    curve = dvh(dose, fraction, pixel_mm**2 * 3.0 / 1000)
-    assert_allclose(curve.volume_cc, 12.2145, rtol=0.01)
-    found = [curve.dose_at_volume(p) for p in (99, 95, 5, 1)] + [curve.dose_at_volume_cc(0.03), curve.mean_gy]
-    # Half a pixel of the 1 Gy/mm gradient, and a contour of straight lines instead of a circle.
-    assert_allclose(found, [4.785, 6.335, 25.66, 27.21, 27.69, 16.0], atol=0.2)
+
+@pytest.mark.parametrize("radius", [3.0, 8.0, 15.0])
+def test_a_sphere_of_any_size_has_its_analytic_dvh(an_oblique_grid, radius):
+    dose = linear_dose(an_oblique_grid, 1.0, 30.0)
+    curve = structure_dvh(dose, sphere(an_oblique_grid, radius), an_oblique_grid.voxel_volume_cc)
+    for percent in (2, 5, 50, 95, 98):
+        t = brentq(lambda t, p=percent: (2 - 3 * t + t**3) / 4 - p / 100, -1, 1)
+        assert_allclose(curve.dose_at_volume(percent), 30 + radius * t, atol=0.1)  # of a voxel of 1 to 1.2 mm
+
+
+def test_a_plane_that_cuts_voxels_leaves_the_part_on_its_inner_side():
+    # The structure fills the upper 0.3 of each voxel of its lowest layer, where the dose is higher.
+    fraction = np.ones((6, 8, 8), np.float32)
+    fraction[0], fraction[1] = 0, 0.3
+    dose = np.broadcast_to(np.arange(6, dtype=np.float32)[:, None, None] * 10, fraction.shape)
+    curve = structure_dvh(dose, fraction, 1.0)
+    assert_allclose(curve.volume_cc, 4.3 * 64, rtol=1e-6)
+    assert_allclose(curve.min_gy, 12.0, atol=0.2)
+    assert dvh(dose, fraction, 1.0).min_gy == 10.0
+
+
+def test_a_voxel_alone_keeps_its_volume_and_has_the_doses_around_it():
+    fraction = np.zeros((3, 3, 3), np.float32)
+    fraction[1, 1, 1] = 0.4
+    dose = np.broadcast_to(np.float32([0, 10, 20]), (3, 3, 3))
+    curve = structure_dvh(dose, fraction, 0.5)
+    assert_allclose((curve.volume_cc, curve.mean_gy), (0.2, 10.0), rtol=1e-5)
+    assert (curve.min_gy, curve.max_gy) == pytest.approx((5.0, 15.0), abs=0.1)
+
+
+def test_the_maximum_at_a_voxels_center_is_seen():
+    dose = np.full((5, 5, 5), 10.0, np.float32)
+    dose[2, 2, 2] = 60.0
+    assert structure_dvh(dose, np.ones((5, 5, 5), np.float32), 1.0).max_gy == 60.0
+
+
+def test_a_structure_of_very_many_voxels_is_sampled_at_their_centers():
+    fraction = np.ones((60, 60, 60), np.float32)
+    dose = np.random.default_rng(3).uniform(0, 60, fraction.shape).astype(np.float32)
+    sampled, whole = structure_dvh(dose, fraction, 1.0), dvh(dose, fraction, 1.0)
+    assert_allclose(sampled.dose_gy, whole.dose_gy)
+    assert_allclose(sampled.volume_fraction, whole.volume_fraction)
+
+
+@pytest.mark.parametrize("n_voxels", [10, 5_000, 500_000])
+def test_the_points_of_a_voxel_are_symmetric_and_differ_along_each_axis(n_voxels):
+    points = _points_in_voxel(n_voxels)
+    assert len(points) * n_voxels <= 200_000 or len(points) == 1
+    assert np.abs(points).max() < 0.5
+    for axis in range(3):
+        assert_allclose(np.sort(points[:, axis]), np.sort(-points[:, axis]), atol=1e-12)
+        assert np.unique(np.round(points[:, axis], 9)).size == len(points)
+
+
+def test_a_structure_that_is_empty_or_on_another_grid_has_no_dvh():
+    with pytest.raises(ValueError, match="An empty structure has no DVH"):
+        structure_dvh(np.ones((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.float32), 1.0)
+    with pytest.raises(ValueError, match=r"Dose has shape \(2, 2, 2\), the structure \(2, 2, 3\)"):
+        structure_dvh(np.ones((2, 2, 2), np.float32), np.ones((2, 2, 3), np.float32), 1.0)
+
+
+# D99, D95, D5, D1 and D0.03cc of "Extracted Analytical D points.xlsx", Gy, contours and dose every 3 mm.
+ANALYTIC = {
+    ("Sphere", "AntPost"): (5.41, 7.245, 24.75, 26.585, 27.095),
+    ("Sphere", "SupInf"): (5.41, 7.245, 24.75, 26.585, 27.095),
+    ("Cylinder", "AntPost"): (4.785, 6.335, 25.66, 27.21, 27.69),
+    ("Cylinder", "SupInf"): (2.765, 3.85, 28.15, 29.225, 29.43),
+    ("Cone", "AntPost"): (5.755, 7.895, 24.10, 26.24, 26.54),
+    ("Cone", "SupInf"): (9.475, 13.36, 29.02, 29.40, 29.43),
+    ("RtCylinder", "AntPost"): (4.24, 5.20, 26.80, 27.76, 27.93),
+    ("RtCylinder", "SupInf"): (4.785, 6.335, 25.665, 27.21, 27.665),
+    ("RtCone", "AntPost"): (9.17, 12.84, 27.59, 27.915, 27.93),
+    ("RtCone", "SupInf"): (6.21, 8.295, 23.70, 25.785, 25.95),
+}
+
+
+@pytest.mark.skipif(not BENCHMARK.is_dir(), reason="the DVH benchmark is not beside the checkout")
+@pytest.mark.parametrize(("shape", "direction"), ANALYTIC)
+@pytest.mark.parametrize("first_voxel_lps", [(-24.0, -30.0, -30.0), (-25.3, -28.9, -31.2)])
+def test_the_benchmark_has_its_analytic_dose_points(shape, direction, first_voxel_lps):
+    grid = Grid.axial((19, 19, 19), 3.0, first_voxel_lps)
+    header = read_header(BENCHMARK / "structures" / f"{shape}_30_0.dcm")
+    frame = header.StructureSetROISequence[-1].ReferencedFrameOfReferenceUID
+    structures, _, _ = read_structures(header, frame_of_reference_uid=frame, slice_spacing_mm=3.0)
+    dose = read_dose(BENCHMARK / "dose" / f"Linear_{direction}_3mm_Aligned.dcm", grid)
+    curve = structure_dvh(dose, structures[-1].fraction_on(grid), grid.voxel_volume_cc)
+    found = [curve.dose_at_volume(p) for p in (99, 95, 5, 1)] + [curve.dose_at_volume_cc(0.03)]
+    assert_allclose(found, ANALYTIC[shape, direction], rtol=0, atol=0.5)  # 0.5 mm of a gradient of 1 Gy/mm

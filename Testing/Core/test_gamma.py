@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.interpolate import RegularGridInterpolator
 
 from deeprt.evaluation.gamma import gamma_index, pass_rate
 
@@ -84,3 +85,46 @@ def test_wrong_inputs_are_named():
         gamma_index(dose, dose, SPACING_MM, dose_percent=3, distance_mm=0)
     with pytest.raises(ValueError, match="reference dose that is positive"):
         gamma_index(0 * dose, dose, SPACING_MM, dose_percent=3, distance_mm=2)
+
+
+def test_gamma_is_the_least_over_the_lattice_on_uneven_voxels():
+    rng = np.random.default_rng(5)
+    reference, evaluated = (rng.uniform(20, 40, (4, 5, 6)).astype(np.float32) for _ in range(2))
+    interpolation, dose_percent, distance_mm = 3, 5.0, 4.0
+    gamma = gamma_index(
+        reference, evaluated, SPACING_MM, dose_percent=dose_percent, distance_mm=distance_mm, max_gamma=1.5,
+        interpolation=interpolation,
+    )  # fmt: skip
+    axes = [s * np.arange(n) for s, n in zip(SPACING_MM, reference.shape, strict=True)]
+    dose_at = RegularGridInterpolator(axes, evaluated.astype(float), bounds_error=False, fill_value=np.nan)
+    steps = np.stack(np.meshgrid(*3 * [np.arange(-5, 6)], indexing="ij"), -1).reshape(-1, 3) / interpolation
+    distance2 = (steps**2).sum(axis=1)
+    for index in np.ndindex(reference.shape):
+        here = np.array([axis[n] for axis, n in zip(axes, index, strict=True)])
+        gap = (dose_at(here + distance_mm * steps) - reference[index]) / (dose_percent / 100 * reference.max())
+        expected = min(1.5, np.sqrt(np.nanmin(distance2 + gap**2)))
+        assert_allclose(gamma[index], expected, rtol=1e-6)
+
+
+def test_a_finer_search_never_finds_a_larger_gamma():
+    rng = np.random.default_rng(6)
+    reference, evaluated = (rng.uniform(20, 40, (5, 5, 5)).astype(np.float32) for _ in range(2))
+    kwargs = {"dose_percent": 3, "distance_mm": 3}
+    coarse = gamma_index(reference, evaluated, SPACING_MM, interpolation=4, **kwargs)
+    fine = gamma_index(reference, evaluated, SPACING_MM, interpolation=8, **kwargs)  # holds the coarse lattice
+    assert np.all(fine <= coarse + 1e-9)
+    assert np.any(fine < coarse - 1e-3)
+
+
+def test_voxels_outside_the_region_are_left_out():
+    dose = a_gradient()
+    within = np.zeros(dose.shape, bool)
+    within[2, 3, 4:9] = True
+    gamma = gamma_index(dose, dose, SPACING_MM, dose_percent=3, distance_mm=2, within=within)
+    assert np.array_equal(~np.isnan(gamma), within)
+
+
+def test_a_lattice_without_steps_is_refused():
+    dose = np.ones((3, 3, 3), np.float32)
+    with pytest.raises(ValueError, match="at least one step"):
+        gamma_index(dose, dose, SPACING_MM, dose_percent=3, distance_mm=2, interpolation=0)

@@ -59,7 +59,8 @@ def test_the_report_is_that_of_the_dose():
     assert [(g.structure, g.value) for g in again.goals] == [(g.structure, g.value) for g in result.report.goals]
     target = result.case.targets[0].fraction
     mean = np.average(result.dose_gy, weights=target)
-    assert_allclose(result.report.targets[0].metrics.dmean_gy, mean, rtol=1e-5)
+    # The DVH interpolates the dose between voxels, whose mean has it constant in each.
+    assert_allclose(result.report.targets[0].metrics.dmean_gy, mean, rtol=5e-3)
 
 
 def test_monitor_units_and_segments_add_up_within_the_limits_of_the_machine():

@@ -146,7 +146,7 @@ def test_jaws_surround_the_openings_with_the_margin() -> None:
 
 
 def test_closed_pairs_hide_behind_the_jaws() -> None:
-    plan, _ = sequenced(bumps(np.random.default_rng(6)), a_machine())
+    plan, _ = sequenced(bumps(np.random.default_rng(6)), a_machine(min_area_mm2=100.0))
     jaws = plan.jaws[0]
     for segment in plan.segments:
         closed = np.isclose(segment.right_mm - segment.left_mm, 0.5)

@@ -49,3 +49,9 @@ def test_only_targets_are_prescribed_a_positive_dose():
     for dose in (0.0, -1.0, np.nan):
         with pytest.raises(ValueError, match="'Ball': the prescription must be positive, got"):
             Structure("Ball", Role.TARGET, fraction, dose)
+
+
+@pytest.mark.parametrize("density", [-0.1, np.nan, np.inf])
+def test_an_impossible_density_is_an_error(density):
+    with pytest.raises(ValueError, match="'Rod': the density must be finite and not negative"):
+        Structure("Rod", Role.OTHER, np.ones((1, 1, 1), np.float32), density=density)

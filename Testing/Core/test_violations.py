@@ -106,7 +106,7 @@ def test_monitor_units_out_of_their_limits_are_named(
 
 def test_a_segment_of_too_small_an_area_is_named(a_good_plan: DeliverablePlan) -> None:
     jaws = replace(JAWS, x1_mm=44.0, y1_mm=-20.0, y2_mm=20.0)
-    assert "Beam 'AP', segment 2: its open area of 40 mm² is below 100 mm²." in violations(
+    assert "Beam 'AP', segment 2: its open area of 68 mm² is below 100 mm²." in violations(
         replace(a_good_plan, jaws=(jaws,))
     )
 

@@ -95,6 +95,18 @@ def test_the_dose_is_that_of_the_whole_plan_and_says_which(tmp_path):
     assert dataset.SeriesInstanceUID != plan.SeriesInstanceUID
 
 
+def test_the_dose_of_some_beams_names_them_and_says_so(tmp_path):
+    case = a_case(dicom=a_dicom_identity())
+    plan = plan_dataset(case, a_plan(case), label="sample", structure_set_uid="1.2.3")
+    comment = "WITHOUT beam 1 of the plan " + 50 * "x"
+    write_dataset(dose_dataset(case, a_dose(case), plan, only_beams=(1, [2, 5]), comment=comment), tmp_path / "d.dcm")
+    dataset = pydicom.dcmread(tmp_path / "d.dcm")
+    assert (dataset.DoseSummationType, dataset.DoseComment) == ("BEAM", comment[:64])
+    (group,) = dataset.ReferencedRTPlanSequence[0].ReferencedFractionGroupSequence
+    assert group.ReferencedFractionGroupNumber == 1
+    assert [b.ReferencedBeamNumber for b in group.ReferencedBeamSequence] == [2, 5]
+
+
 @pytest.mark.parametrize(("bad", "message"), [(-0.01, "not negative"), (np.nan, "finite"), (np.inf, "finite")])
 def test_a_dose_that_cannot_be_is_refused(bad, message):
     case = a_case(dicom=a_dicom_identity())
@@ -115,4 +127,12 @@ def test_a_dose_on_another_grid_is_refused():
 def test_dciodvfy_finds_no_error_in_a_dose(tmp_path, left_handed):
     case = a_case(grid=an_oblique_grid(left_handed=left_handed), dicom=a_dicom_identity())
     an_exported_dose(case, a_dose(case), tmp_path)
+    assert dciodvfy_errors(tmp_path / "RTDOSE.dcm", iod="RTDose") == []
+
+
+@needs_dciodvfy
+def test_dciodvfy_finds_no_error_in_the_dose_of_some_beams(tmp_path):
+    case = a_case(dicom=a_dicom_identity())
+    plan = plan_dataset(case, a_plan(case), label="sample", structure_set_uid="1.2.3")
+    write_dataset(dose_dataset(case, a_dose(case), plan, only_beams=(1, [2])), tmp_path / "RTDOSE.dcm")
     assert dciodvfy_errors(tmp_path / "RTDOSE.dcm", iod="RTDose") == []

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from deeprt.geometry import PATIENT_POSITIONS, Grid
 from deeprt.resampling import average_onto
-from deeprt.structures import Role, Structure
+from deeprt.structures import BESIDE_PATIENT, Role, Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +156,29 @@ class PatientCase:
 
     @cached_property
     def density(self) -> NDArray[np.float32]:
-        """Relative electron density, (n_k, n_j, n_i) float32; zero outside the external structure."""
-        return self.hu_table.to_density(self.ct_hu) * self.external.fraction
+        """Relative electron density, (n_k, n_j, n_i) float32: patient, support and bolus; zero elsewhere.
+
+        The CT is averaged onto the grid in HU, goes through the table there, and counts with the share of each voxel
+        inside the external. Structures with a density of their own, and support and bolus with that of the CT, take
+        the place of what is there, the largest first: where they overlap the smaller one holds, and of equal ones
+        the one listed last. In a voxel that one fills partly, densities mix by share: support and bolus first take the
+        part outside the patient, all others are cut off at the external. A CT that shows a support or bolus counts in
+        full outside the patient in each voxel they touch, being a mean over it.
+        """
+        external = self.external.fraction
+        of_ct = self.hu_table.to_density(self.ct_hu)
+        density, covered = of_ct * external, external
+        placed = [s for s in self.structures if s.density is not None or s.role in BESIDE_PATIENT]
+        for s in sorted(placed, key=lambda s: -float(s.fraction.sum(dtype=np.float64))):
+            beside = s.role in BESIDE_PATIENT
+            share = s.fraction if beside else np.minimum(s.fraction, external)
+            if s.density is None:  # what the CT shows in a voxel is the mean of all of it, air beside a couch included
+                share = np.where(s.fraction > 0, 1 - covered, np.float32(0))
+            left = np.minimum(covered, 1 - share) if beside else covered - share
+            kept = np.divide(left, covered, out=np.zeros_like(covered), where=covered > 0)
+            density = density * np.clip(kept, 0, 1) + share * (of_ct if s.density is None else np.float32(s.density))
+            covered = left + share
+        return density
 
     def resampled(self, spacing_mm: float) -> PatientCase:
         """Return the case on the same box with other voxels; CT and structures are averaged."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from types import FrameType
 
 from deeprt import __version__
-from deeprt.commands import beams, plan
+from deeprt.commands import beams, commission, dose, evaluate, plan
 from deeprt.commands.options import RESEARCH_ONLY
 from deeprt.errors import InputError
 
-_COMMANDS = (plan, beams)
+_COMMANDS = (plan, beams, dose, evaluate, commission)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -140,8 +140,9 @@ class PlanningConfig:
     protocol : name of a shipped protocol or a file; chosen by the organs of the case if None
     hu_table : CSV file of the CT scanner's calibration; the generic one if None
     series, structure_set : UID, or its ending, of the CT series and the structure set to read
+    water_equivalent : whether to make a body of water from a structure set without CT
     prescription_gy : whole-course dose by target
-    structures : roles, TG-263 organs and prescriptions that the user sets, by structure
+    structures : roles, TG-263 organs, prescriptions and densities that the user sets, by structure
     selection : candidates and organ weights of column generation
     objectives, goals, normalization : instead of the protocol's, if given
     device : auto, cpu or cuda
@@ -155,6 +156,7 @@ class PlanningConfig:
     hu_table: str | None = None
     series: str | None = None
     structure_set: str | None = None
+    water_equivalent: bool = False
     prescription_gy: Mapping[str, float] = field(default_factory=dict)
     structures: Mapping[str, StructureChoice] = field(default_factory=dict)
     beams: BeamSettings = BeamSettings()
@@ -191,7 +193,12 @@ def read_config(path: Path) -> PlanningConfig:
     InputError
         If the file cannot be read, has an unknown key (the known ones are named) or a value of the wrong kind.
     """
-    return from_plain(PlanningConfig, _load(path), str(path))
+    return read_settings(PlanningConfig, path)
+
+
+def read_settings(kind: type[T], path: Path) -> T:
+    """Read a frozen dataclass of settings from TOML or JSON; as `read_config`."""
+    return from_plain(kind, _load(path), str(path))
 
 
 def protocol_names() -> tuple[str, ...]:

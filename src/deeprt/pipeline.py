@@ -22,7 +22,7 @@ from deeprt.delivery.step_and_shoot import SequencingSettings, sequence
 from deeprt.delivery.violations import violations
 from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.errors import InputError
-from deeprt.evaluation.dvh import dvh
+from deeprt.evaluation.dvh import structure_dvh
 from deeprt.evaluation.evaluate import PlanReport, evaluate
 from deeprt.fluence.problem import FluenceProblem, Roughness, sample_voxels
 from deeprt.fluence.solution import FluenceSolution
@@ -214,7 +214,7 @@ def _normalized_solution(case: PatientCase, solution: FluenceSolution, rule: Nor
 
 def _coverage_factor(case: PatientCase, dose_gy: NDArray[np.float32], rule: Normalization) -> float:
     target = case.targets[0]
-    reached = dvh(dose_gy, target.fraction, case.grid.voxel_volume_cc).dose_at_volume(rule.volume_percent)
+    reached = structure_dvh(dose_gy, target.fraction, case.grid.voxel_volume_cc).dose_at_volume(rule.volume_percent)
     if not reached > 0:
         raise InputError(
             f"No dose reaches {rule.volume_percent:g} % of {target.name}; check the isocenter and the beams."

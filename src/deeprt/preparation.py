@@ -6,35 +6,65 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
 from deeprt.config import PlanningConfig, Protocol, propose_protocol, read_protocol
+from deeprt.dicom.density import with_densities
 from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
 from deeprt.errors import InputError
+from deeprt.geometry import Grid
 from deeprt.progress import Progress, Silent
 from deeprt.roles import RoleProposal, with_choices
-from deeprt.structures import Role
+from deeprt.structures import Role, Structure
 
-VIRTUAL_PROSTATE = "virtual:prostate"
+VIRTUAL_PROSTATE, VIRTUAL_WATER = "virtual:prostate", "virtual:water"
+_WATER_MM, _WATER_TARGET_MM, _WATER_GY = 400.0, 40.0, 2.0  # edges of the cubes, and the target's prescription
 
 
-def load_case(source: str, config: PlanningConfig, progress: Progress | None = None) -> PatientCase:
-    """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate``."""
+def load_case(
+    source: str, config: PlanningConfig, progress: Progress | None = None, *, needs_target: bool = True
+) -> PatientCase:
+    """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate`` or ``virtual:water``.
+
+    Without ``needs_target`` a case that is only to be computed or evaluated may lack one.
+    """
+    if source == VIRTUAL_WATER:
+        return _with_choices(water_phantom(config.dose_grid_mm or 3.0), config)
     if source == VIRTUAL_PROSTATE:
         settings = VirtualPatientSettings(spacing_mm=config.dose_grid_mm or 3.0)
         return _with_choices(virtual_prostate(np.random.default_rng(config.seed), settings), config)
     if source.startswith("virtual:"):
-        raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE}.")
+        raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE} or {VIRTUAL_WATER}.")
     options = ReadOptions(
         spacing_mm=config.dose_grid_mm,
         series_uid=config.series,
         structure_set_uid=config.structure_set,
         structures=config.structure_choices(),
+        water_equivalent=config.water_equivalent,
+        needs_target=needs_target,
     )
     if config.hu_table is not None:
         options = replace(options, hu_table=read_hu_table(Path(config.hu_table)))
     return read_case(Path(source), options, progress or Silent())
+
+
+def water_phantom(spacing_mm: float) -> PatientCase:
+    """Make a cube of water with edges of 40 cm around the origin and a cubic target of 4 cm in its middle."""
+    grid = Grid.axial((1, 1, 1), _WATER_MM, 0.0).resampled(spacing_mm)
+
+    def cube(edge_mm: float) -> NDArray[np.float32]:
+        center = (np.arange(grid.shape[0]) - (grid.shape[0] - 1) / 2) * spacing_mm
+        inside = np.minimum(center + spacing_mm / 2, edge_mm / 2) - np.maximum(center - spacing_mm / 2, -edge_mm / 2)
+        share = (np.clip(inside, 0, spacing_mm) / spacing_mm).astype(np.float32)
+        return np.asarray(share[:, None, None] * share[:, None] * share)
+
+    structures = (
+        Structure("BODY", Role.EXTERNAL, cube(_WATER_MM)),
+        Structure("Target", Role.TARGET, cube(_WATER_TARGET_MM), _WATER_GY),
+    )
+    return PatientCase("water", "HFS", grid, np.zeros(grid.shape, np.float32), structures, 1)
 
 
 def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Protocol, PatientCase, tuple[str, ...]]:
@@ -83,7 +113,13 @@ def _with_choices(case: PatientCase, config: PlanningConfig) -> PatientCase:
     proposed = [RoleProposal(s.role, s.organ, s.prescription_gy, "as made") for s in case.structures]
     resolved = with_choices(names, proposed, choices)
     structures = tuple(
-        replace(s, role=p.role, organ=p.organ, prescription_gy=p.prescription_gy)
+        replace(
+            s,
+            role=p.role,
+            organ=p.organ,
+            prescription_gy=p.prescription_gy,
+            density=choices[s.name].density if s.name in choices else s.density,
+        )
         for s, p in zip(case.structures, resolved, strict=True)
     )
-    return replace(case, structures=structures)
+    return with_densities(replace(case, structures=structures))

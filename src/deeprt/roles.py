@@ -19,12 +19,13 @@ from deeprt.structures import Role
 class StructureChoice:
     """What the user sets for a structure; None leaves the proposal.
 
-    A prescription without a role makes the structure a target.
+    A prescription without a role makes the structure a target. The density is relative to water's electron density.
     """
 
     role: Role | None = None
     organ: str | None = None
     prescription_gy: float | None = None
+    density: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ _PLANNING_AID_NAME = re.compile(r"^z_?[A-Z]")  # TG-263: a leading z marks a str
 _PLANNING_AID_WORDS = {"ring", "shell", "opt", "optim", "minus", "overlap", "dummy", "help", "helper", "not", "avoid"}
 _EXTERNAL_LETTERS = re.compile("body|external|patient|outline|(patient|body|skin)(outline|contour)")
 _SITE_LETTERS = re.compile("prostate(bed)?|seminalves(icles)?|sv|tumou?r(bed)?")
+_SUPPORT_NAME = re.compile(r"[\W_]*(couch|table ?top|treatment ?table|baseplate)", re.IGNORECASE)
+_BOLUS_NAME = re.compile(r"(^|[\W_\d])bolus", re.IGNORECASE)
 _NO_DOSE_UNITS = ("mm", "cm", "%", "fx", "fr")
 _NODE_WORDS = {"node", "nodes", "nodal", "lymph", "ln", "lns"}
 
@@ -161,10 +164,15 @@ def propose_role(name: str, interpreted_type: str = "") -> RoleProposal:
         return RoleProposal(Role.TARGET, "", dose_gy, "name says PTV")
     if _clinical_kind(name, kind):
         return RoleProposal(Role.OTHER, "", None, "CTV or GTV; the PTV is planned")
+    if kind in ("SUPPORT", "BOLUS"):
+        return RoleProposal(Role(kind.lower()), "", None, f"typed {kind}")
     if kind == "EXTERNAL" or _EXTERNAL_LETTERS.fullmatch(letters):
         return RoleProposal(Role.EXTERNAL, "", None, "typed EXTERNAL" if kind == "EXTERNAL" else "name of the outline")
     if kind == "PTV" or "target" in letters:
         return RoleProposal(Role.TARGET, "", dose_gy, "typed PTV" if kind == "PTV" else "name says target")
+    if _SUPPORT_NAME.match(name) or _BOLUS_NAME.search(name):
+        role = Role.SUPPORT if _SUPPORT_NAME.match(name) else Role.BOLUS
+        return RoleProposal(role, "", None, f"name says {role}")
     if _SITE_LETTERS.fullmatch(letters) or _NODE_WORDS & words:
         return RoleProposal(Role.OTHER, "", None, "a site to treat, not an organ at risk")
     if organ:
@@ -273,6 +281,8 @@ def with_choices(
 
 
 def _with_choice(name: str, proposal: RoleProposal, choice: StructureChoice) -> RoleProposal:
+    if choice.density is not None and choice.density < 0:
+        raise InputError(f"Structure '{name}': the density must not be negative, got {choice.density:g}.")
     dose_gy = choice.prescription_gy
     role = choice.role or (Role.TARGET if dose_gy is not None else proposal.role)
     if dose_gy is not None and role is not Role.TARGET:

@@ -16,7 +16,12 @@ class Role(StrEnum):
     ORGAN_AT_RISK = "organ_at_risk"
     EXTERNAL = "external"
     TUNING = "tuning"
+    SUPPORT = "support"
+    BOLUS = "bolus"
     OTHER = "other"
+
+
+BESIDE_PATIENT = (Role.SUPPORT, Role.BOLUS)  # they attenuate outside the external, and no dose is reported in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +36,13 @@ class Structure:
     prescription_gy : whole-course dose, targets only
     organ : TG-263 name that protocols refer to, such as ``Rectum`` or ``Femur_Head_R``; empty if unknown
     color : RGB, 0 to 255
+    density : relative electron density in place of the CT's; None leaves the CT's
 
     Raises
     ------
     ValueError
-        If the fractions are not a 3-D array within 0 to 1, or a prescription is not positive or not a target's.
+        If the fractions are not a 3-D array within 0 to 1, a prescription is not positive or not a target's,
+        or a density is negative.
     """
 
     name: str
@@ -44,6 +51,7 @@ class Structure:
     prescription_gy: float | None = None
     organ: str = ""
     color: tuple[int, int, int] | None = None
+    density: float | None = None
 
     def __post_init__(self) -> None:
         if self.fraction.ndim != 3:
@@ -53,6 +61,8 @@ class Structure:
         low, high = float(self.fraction.min()), float(self.fraction.max())
         if not (low >= 0 and high <= 1 + 1e-6):
             raise ValueError(f"Structure '{self.name}': fractions must lie in 0 to 1, got {low} to {high}.")
+        if self.density is not None and not 0 <= self.density < np.inf:
+            raise ValueError(f"Structure '{self.name}': the density must be finite and not negative, got {self.density}.")
         if self.prescription_gy is not None:
             if self.role is not Role.TARGET:
                 raise ValueError(f"Structure '{self.name}': only a target has a prescription, its role is {self.role}.")

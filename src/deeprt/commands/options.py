@@ -27,7 +27,11 @@ def add_output_options(command: argparse.ArgumentParser, what: str) -> None:
 def add_case_options(command: argparse.ArgumentParser) -> None:
     """Add the case and the options that say how it is read."""
     add = command.add_argument
-    add("case", metavar="CASE", help="folder of DICOM, a CT in NRRD or NIfTI beside its .seg.nrrd, or virtual:prostate")
+    add(
+        "case",
+        metavar="CASE",
+        help="folder of DICOM, a CT in NRRD or NIfTI beside its .seg.nrrd, or a virtual: patient",
+    )
     add("--config", type=Path, metavar="FILE", help="settings in TOML or JSON; options below go first")
     add("--prescription", nargs="+", action="extend", metavar="TARGET=GY", help="whole-course dose of targets, Gy")
     add("--fractions", type=int, metavar="N", help="number of fractions")
@@ -35,6 +39,12 @@ def add_case_options(command: argparse.ArgumentParser) -> None:
     add("--hu-table", metavar="FILE", help="CSV of the scanner's HU and relative electron density")
     add("--series", metavar="UID", help="CT series to use, if there are several (an ending will do)")
     add("--structure-set", metavar="UID", help="structure set to use, if there are several")
+    add(
+        "--water-equivalent",
+        action="store_true",
+        default=None,
+        help="take the body for water where there is a structure set without CT",
+    )
 
 
 def add_beam_options(command: argparse.ArgumentParser) -> None:
@@ -92,6 +102,7 @@ _TOP_LEVEL = {
     "hu_table": "hu_table",
     "series": "series",
     "structure_set": "structure_set",
+    "water_equivalent": "water_equivalent",
     "device": "device",
     "seed": "seed",
 }  # option: field of PlanningConfig

@@ -1,20 +1,23 @@
-"""The dose of what is delivered: segments with leaf transmission, not the ideal fluence."""
+"""The dose of what is delivered: openings with leaf transmission, not the ideal fluence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeprt.delivery.fluence import delivered_fluence
+from deeprt.delivery.fluence import Openings, fluence_of, segment_openings, with_head_scatter
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.dose.influence import BeamInfluence, DoseInfluence
+from deeprt.machine import Machine
 
-_PIXEL_MM = 1.0  # along leaf travel; leaf tips inside a pixel count partly
+_PIXEL_MM = 1.0  # along leaf travel, and along jaws that move; edges inside a pixel count partly
+_ROW_MM = 10.0  # largest height of a pixel; horns, taken at its center, hardly bend over that
 
 
 def dose_of_plan(plan: DeliverablePlan, influence: DoseInfluence) -> NDArray[np.float32]:
@@ -30,10 +33,21 @@ def dose_of_plan(plan: DeliverablePlan, influence: DoseInfluence) -> NDArray[np.
     """
     total = torch.zeros(influence.voxels.size, device=influence.device)
     for index, beam in enumerate(influence.beams):
-        pixels = _leaf_pixels(plan, index, beam)
-        fluence = delivered_fluence(plan, index, pixels.beam.x_edges_mm, pixels.beam.y_edges_mm)
-        total += pixels.dose(_row(fluence, influence.device))[0]
+        if plan.segments_of(index):
+            total += dose_of_openings(segment_openings(plan, index), beam, plan.machine)
     return influence.to_volume(total * plan.n_fractions)
+
+
+def dose_of_openings(openings: Openings, influence: BeamInfluence, machine: Machine) -> Tensor:
+    """Dose per fraction of one beam's openings, (n_voxels,) float32, Gy.
+
+    Parameters
+    ----------
+    influence : of the beam, on any pixels; here it is set up for those between the jaws
+    machine : whose leaf edges are those of the openings' pairs
+    """
+    pixels = _between_jaws(openings, influence, machine)
+    return _dose_on(pixels, openings, machine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +86,15 @@ def segment_influence(plan: DeliverablePlan, influence: DoseInfluence) -> Segmen
     """Dose of one MU of each segment of a plan, in the plan's order."""
     rows = []
     for index, beam in enumerate(influence.beams):
-        pixels = _leaf_pixels(plan, index, beam)
-        for segment in plan.segments_of(index):
-            one_mu = replace(plan, segments=(replace(segment, mu=1.0),))
-            fluence = delivered_fluence(one_mu, index, pixels.beam.x_edges_mm, pixels.beam.y_edges_mm)
-            rows.append(pixels.dose(_row(fluence, influence.device)))
-    return SegmentInfluence(torch.cat(rows), influence.voxels)
+        openings = segment_openings(plan, index)
+        if openings.mu.size == 0:
+            continue
+        pixels = _between_jaws(openings, beam, plan.machine)
+        for n in range(openings.mu.size):
+            one = slice(n, n + 1)
+            one_mu = Openings(np.ones(1), openings.left_mm[one], openings.right_mm[one], openings.jaws_mm[one])
+            rows.append(_dose_on(pixels, one_mu, plan.machine))
+    return SegmentInfluence(torch.stack(rows), influence.voxels)
 
 
 def with_segment_mu(plan: DeliverablePlan, mu: Sequence[float]) -> DeliverablePlan:
@@ -86,16 +103,30 @@ def with_segment_mu(plan: DeliverablePlan, mu: Sequence[float]) -> DeliverablePl
     return replace(plan, segments=segments)
 
 
-def _leaf_pixels(plan: DeliverablePlan, index: int, beam: BeamInfluence) -> BeamInfluence:
-    """The beam's influence on pixels between the jaws: leaf widths by 1 mm."""
-    jaws, leaves = plan.jaws[index], plan.machine.mlc.leaf_edges_mm
-    inner = leaves[(leaves > jaws.y1_mm) & (leaves < jaws.y2_mm)]
-    n_columns = max(1, int(np.ceil((jaws.x2_mm - jaws.x1_mm) / _PIXEL_MM)))
-    return beam.on_pixels(
-        np.linspace(jaws.x1_mm, jaws.x2_mm, n_columns + 1),
-        np.concatenate([[jaws.y1_mm], inner, [jaws.y2_mm]]),
-    )
+def _between_jaws(openings: Openings, influence: BeamInfluence, machine: Machine) -> BeamInfluence:
+    """The beam's influence on pixels between the jaws: leaf widths by 1 mm, finer where jaws cross leaves moving."""
+    x1, x2, y1, y2 = openings.bounds_mm
+    jaws_stand = bool(np.all(openings.jaws_mm == openings.jaws_mm[0]))
+    if openings.leaf_travel == "x":
+        return influence.on_pixels(_even(x1, x2), _by_leaves(y1, y2, machine, jaws_stand))
+    return influence.on_pixels(_by_leaves(x1, x2, machine, jaws_stand), _even(y1, y2))
 
 
-def _row(fluence: NDArray[np.float64], device: torch.device) -> Tensor:
-    return torch.from_numpy(fluence.astype(np.float32)).to(device).reshape(1, -1)
+def _even(low_mm: float, high_mm: float, step_mm: float = _PIXEL_MM) -> NDArray[np.float64]:
+    """Edges of equal pixels, none wider than the step but for rounding."""
+    return np.linspace(low_mm, high_mm, max(1, int(np.ceil((high_mm - low_mm) / step_mm - 1e-6))) + 1)
+
+
+def _by_leaves(low_mm: float, high_mm: float, machine: Machine, jaws_stand: bool) -> NDArray[np.float64]:
+    leaves = machine.mlc.leaf_edges_mm
+    edges = np.concatenate([[low_mm], leaves[(leaves > low_mm) & (leaves < high_mm)], [high_mm]])
+    step_mm = _ROW_MM if jaws_stand else _PIXEL_MM
+    parts = [_even(a, b, step_mm)[:-1] for a, b in pairwise(edges)]
+    return np.concatenate([*parts, [high_mm]])
+
+
+def _dose_on(pixels: BeamInfluence, openings: Openings, machine: Machine) -> Tensor:
+    counted = with_head_scatter(openings, machine.head_scatter)
+    fluence = fluence_of(counted, machine.mlc, pixels.beam.x_edges_mm, pixels.beam.y_edges_mm)
+    row = torch.from_numpy(fluence.astype(np.float32)).to(pixels.depth_factors.device).reshape(1, -1)
+    return pixels.dose(row)[0]

@@ -1,13 +1,156 @@
-"""Fluence that a plan's segments deliver."""
+"""Fluence that passes between leaves and jaws, standing or moving, in closed form."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.delivery.segments import DeliverablePlan
+from deeprt.machine import HeadScatter, Mlc
 
 Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Openings:
+    """What leaves and jaws leave open, interval by interval; tips move linearly within one, jaws stand.
+
+    Lengths at the isocenter plane, in IEC beam-limiting-device axes.
+
+    Parameters
+    ----------
+    mu : (n_intervals,) per fraction
+    left_mm, right_mm : (n_intervals, 2, n_pairs) nominal tips at the start and the end, ``left <= right``
+    jaws_mm : (n_intervals, 4) x1, x2, y1, y2
+    leaf_travel : axis along which the leaves move
+    """
+
+    mu: Float
+    left_mm: Float
+    right_mm: Float
+    jaws_mm: Float
+    leaf_travel: Literal["x", "y"] = "x"
+
+    def __post_init__(self) -> None:
+        n = self.mu.size
+        if self.left_mm.shape != self.right_mm.shape or self.left_mm.shape[:2] != (n, 2) or self.jaws_mm.shape[0] != n:
+            raise ValueError(
+                f"Openings of {n} intervals need tips (n, 2, n_pairs) and jaws (n, 4), got {self.left_mm.shape}, "
+                f"{self.right_mm.shape} and {self.jaws_mm.shape}."
+            )
+
+    @property
+    def bounds_mm(self) -> tuple[float, float, float, float]:
+        """x1, x2, y1, y2 of the rectangle around all jaw openings."""
+        low, high = self.jaws_mm.min(axis=0), self.jaws_mm.max(axis=0)
+        return float(low[0]), float(high[1]), float(low[2]), float(high[3])
+
+
+def segment_openings(plan: DeliverablePlan, beam_index: int) -> Openings:
+    """Openings of a beam's segments, whose leaves and jaws stand; one interval a segment."""
+    segments, jaws = plan.segments_of(beam_index), plan.jaws[beam_index]
+    shape = (len(segments), 2, plan.machine.mlc.n_pairs)
+    return Openings(
+        np.array([s.mu for s in segments], dtype=np.float64),
+        np.repeat([s.left_mm for s in segments], 2, axis=0).reshape(shape),
+        np.repeat([s.right_mm for s in segments], 2, axis=0).reshape(shape),
+        np.tile([jaws.x1_mm, jaws.x2_mm, jaws.y1_mm, jaws.y2_mm], (len(segments), 1)),
+    )
+
+
+def delivered_fluence(plan: DeliverablePlan, beam_index: int, x_edges_mm: Float, y_edges_mm: Float) -> Float:
+    """Fluence of one beam's segments on pixels, (n_rows, n_cols), MU per fraction: see `fluence_of`."""
+    return fluence_of(segment_openings(plan, beam_index), plan.machine.mlc, x_edges_mm, y_edges_mm)
+
+
+def fluence_of(openings: Openings, mlc: Mlc, x_edges_mm: Float, y_edges_mm: Float) -> Float:
+    """Fluence of openings, averaged exactly over time and over pixels of any size.
+
+    Behind the jaws nothing passes, under the leaves their transmission. Rounded tips let through more than their
+    nominal positions say: each stands back by ``mlc.tip_offset_mm``.
+
+    Parameters
+    ----------
+    mlc : whose leaf edges are those of the openings' pairs
+    x_edges_mm, y_edges_mm : (n_cols + 1,), (n_rows + 1,) increasing, along +Xb and +Yb
+
+    Returns
+    -------
+    (n_rows, n_cols) float64, MU per fraction; rows follow +Yb
+
+    Raises
+    ------
+    ValueError
+        If the leaves are not those of the openings.
+    """
+    if openings.left_mm.shape[2] != mlc.n_pairs:
+        raise ValueError(f"Openings of {openings.left_mm.shape[2]} leaf pairs do not fit an MLC of {mlc.n_pairs}.")
+    if openings.leaf_travel == "y":
+        turned = replace(openings, jaws_mm=openings.jaws_mm[:, [2, 3, 0, 1]], leaf_travel="x")
+        return fluence_of(turned, mlc, y_edges_mm, x_edges_mm).T
+    fluence = np.zeros((y_edges_mm.size - 1, x_edges_mm.size - 1))
+    left, right = openings.left_mm - mlc.tip_offset_mm, openings.right_mm + mlc.tip_offset_mm
+    # Intervals with the same jaws, mostly all of them, share what follows from these.
+    jaws, jaws_of = np.unique(openings.jaws_mm, axis=0, return_inverse=True)
+    for number, (x1, x2, y1, y2) in enumerate(jaws):
+        intervals = np.flatnonzero(jaws_of.reshape(-1) == number)
+        columns = np.clip(x_edges_mm, x1, x2)
+        open_mm = np.zeros((mlc.n_pairs, columns.size))
+        for i in intervals:
+            between = mean_beyond(left[i, 0], left[i, 1], columns) - mean_beyond(right[i, 0], right[i, 1], columns)
+            open_mm += openings.mu[i] * between
+        open_mu = np.diff(open_mm, axis=1) / np.diff(x_edges_mm)  # (n_pairs, n_cols)
+        rows = np.clip(mlc.leaf_edges_mm, y1, y2)
+        pair_share = coverage(rows[:-1], rows[1:], y_edges_mm).T  # (n_rows, n_pairs)
+        jaw_share = np.outer(
+            coverage(np.array([y1]), np.array([y2]), y_edges_mm)[0], np.diff(columns) / np.diff(x_edges_mm)
+        )
+        leaking_mu = mlc.transmission * openings.mu[intervals].sum()
+        fluence += leaking_mu * jaw_share + (1 - mlc.transmission) * pair_share @ open_mu
+    return fluence
+
+
+def mean_beyond(start_mm: Float, end_mm: Float, at_mm: Float) -> Float:
+    """Mean over time of ``[x - p]``, the length up to *x* beyond a tip *p* that moves evenly from start to end.
+
+    With ``[q] = max(q, 0)`` and ``q = x - p`` going linearly from q0 to q1, the mean is ``([q0] + [q1]) / 2`` where q
+    keeps its sign and ``([q1]² - [q0]²) / (2 (q1 - q0))`` where it does not.
+
+    Parameters
+    ----------
+    start_mm, end_mm : (...,)
+    at_mm : (n,)
+
+    Returns
+    -------
+    (..., n) float64, mm
+
+    Examples
+    --------
+    >>> mean_beyond(np.array([0.0]), np.array([4.0]), np.array([2.0, 6.0]))
+    array([[0.5, 4. ]])
+    """
+    q0, q1 = at_mm - start_mm[..., None], at_mm - end_mm[..., None]
+    before, after = np.maximum(q0, 0.0), np.maximum(q1, 0.0)
+    mean = (before + after) / 2
+    np.divide(after**2 - before**2, 2 * (q1 - q0), out=mean, where=(q0 < 0) != (q1 < 0))
+    return np.asarray(mean)
+
+
+def with_head_scatter(openings: Openings, head_scatter: HeadScatter) -> Openings:
+    """Weight each interval's monitor units by S_c of its jaws, relative to that of the rectangle around all.
+
+    The dose influence applies S_c of all its pixels together; where jaws move, this makes up the difference.
+    """
+    x1, x2, y1, y2 = openings.bounds_mm
+    whole = head_scatter.of_opening(x2 - x1, y2 - y1)
+    sides = zip(openings.jaws_mm[:, 1] - openings.jaws_mm[:, 0], openings.jaws_mm[:, 3] - openings.jaws_mm[:, 2],
+                strict=True)  # fmt: skip
+    factors = [head_scatter.of_opening(w, h) / whole if w > 0 and h > 0 else 0.0 for w, h in sides]
+    return replace(openings, mu=openings.mu * factors)
 
 
 def coverage(low_mm: Float, high_mm: Float, edges_mm: Float) -> Float:
@@ -29,34 +172,3 @@ def coverage(low_mm: Float, high_mm: Float, edges_mm: Float) -> Float:
     """
     covered = np.minimum(high_mm[..., None], edges_mm[1:]) - np.maximum(low_mm[..., None], edges_mm[:-1])
     return np.asarray(np.maximum(covered, 0.0) / np.diff(edges_mm))
-
-
-def delivered_fluence(plan: DeliverablePlan, beam_index: int, x_edges_mm: Float, y_edges_mm: Float) -> Float:
-    """Fluence of one beam's segments, averaged over pixels of any size.
-
-    Between the jaws a segment of M monitor units gives ``M`` where its leaves are open and ``transmission * M``
-    where they cover the field; behind the jaws it gives nothing.
-
-    Parameters
-    ----------
-    x_edges_mm, y_edges_mm : (n_cols + 1,), (n_rows + 1,) increasing, along +Xb and +Yb at the isocenter plane
-
-    Returns
-    -------
-    (n_rows, n_cols) float64, MU per fraction; rows follow +Yb
-    """
-    mlc, jaws, segments = plan.machine.mlc, plan.jaws[beam_index], plan.segments_of(beam_index)
-    if not segments:
-        return np.zeros((y_edges_mm.size - 1, x_edges_mm.size - 1))
-    mu = np.array([s.mu for s in segments])
-    left = np.maximum([s.left_mm for s in segments], jaws.x1_mm)
-    right = np.minimum([s.right_mm for s in segments], jaws.x2_mm)
-    open_mu = np.tensordot(mu, coverage(left, right, x_edges_mm), 1)  # (n_pairs, n_cols)
-    below = np.maximum(mlc.leaf_edges_mm[:-1], jaws.y1_mm)
-    above = np.minimum(mlc.leaf_edges_mm[1:], jaws.y2_mm)
-    pair_share = coverage(below, above, y_edges_mm).T  # (n_rows, n_pairs)
-    between_jaws = np.outer(
-        coverage(np.array([jaws.y1_mm]), np.array([jaws.y2_mm]), y_edges_mm)[0],
-        coverage(np.array([jaws.x1_mm]), np.array([jaws.x2_mm]), x_edges_mm)[0],
-    )
-    return np.asarray(mlc.transmission * mu.sum() * between_jaws + (1 - mlc.transmission) * pair_share @ open_mu)

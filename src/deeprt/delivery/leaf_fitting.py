@@ -33,7 +33,7 @@ class Field:
     x_edges_mm : (n_cols + 1,)
     heights_mm : (n_rows,) leaf widths, zero for the first and last row
     x1_mm, x2_mm : jaws, behind which closed pairs hide
-    mlc : the leaves' limits
+    mlc : limits of the edges of the leaves' fluence
     """
 
     fluence_mu: Float
@@ -134,8 +134,8 @@ def _tip_limits(field: Field, left: Float, right: Float, rows: slice) -> _TipLim
     limits = [np.full(left.size, x) for x in (left_low, left_high, right_low, right_high)]
     if not mlc.interdigitation:
         for here, there in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
-            limits[1][here] = np.minimum(limits[1][here], right[there])
-            limits[2][here] = np.maximum(limits[2][here], left[there])
+            limits[1][here] = np.minimum(limits[1][here], right[there] - 2 * mlc.tip_offset_mm)
+            limits[2][here] = np.maximum(limits[2][here], left[there] + 2 * mlc.tip_offset_mm)
     return _TipLimits(*(x[rows] for x in limits))
 
 

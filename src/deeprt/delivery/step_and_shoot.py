@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from deeprt.delivery.leaf_fitting import (
 )
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.delivery.violations import violations
-from deeprt.machine import Machine
+from deeprt.machine import Machine, Mlc
 
 logger = logging.getLogger(__name__)
 Float = NDArray[np.float64]
@@ -76,7 +76,8 @@ def sequence(
 
     A map's levels are decomposed by a leaf sweep (`decompose`). The segments are thinned out to the budget, each time
     by the one whose loss costs least, while leaf tips and monitor units are fitted to the wished fluence in turn,
-    leaf transmission included (`leaf_fitting`). Every step keeps the limits of the leaves.
+    leaf transmission included (`leaf_fitting`). Every step keeps the limits of the leaves. Rounded tips are thought of
+    where their fluence has its edge, and set back to their nominal positions at the end.
 
     Parameters
     ----------
@@ -129,8 +130,19 @@ def _field(beam: Beam, wished: Float, machine: Machine, settings: SequencingSett
     x_edges = beam.x_edges_mm[cols[0] : cols[-1] + 2]
     x1, x2 = _with_margin(x_edges[0], x_edges[-1], machine.jaws.margin_mm, machine.jaws.max_x_mm)
     heights = np.diff(beam.y_edges_mm)[box[0]]
-    field = Field(np.pad(wished[box], ((1, 1), (0, 0))), x_edges, np.pad(heights, 1), x1, x2, machine.mlc)
+    field = Field(np.pad(wished[box], ((1, 1), (0, 0))), x_edges, np.pad(heights, 1), x1, x2, _as_radiated(machine.mlc))
     return field, pair + int(rows[0])
+
+
+def _as_radiated(mlc: Mlc) -> Mlc:
+    """Limits of the leaves for the edges of their fluence, which stand back from the tips by the offset."""
+    offset = mlc.tip_offset_mm
+    return replace(
+        mlc,
+        min_gap_mm=mlc.min_gap_mm + 2 * offset,
+        max_position_mm=mlc.max_position_mm + offset,
+        max_overtravel_mm=mlc.max_overtravel_mm - offset,
+    )
 
 
 def _sequenced(field: Field, beam: Beam, machine: Machine, settings: SequencingSettings) -> Shapes:
@@ -199,8 +211,9 @@ def _sweep(field: Field, share: Float, cols: NDArray[np.int64], n_levels: int) -
     opening = decompose(np.rint(share[:, cols] * n_levels).astype(np.int64), interdigitation=mlc.interdigitation)
     edges = field.x_edges_mm[cols[0] : cols[-1] + 2]
     left, right = edges[opening.left], edges[opening.right]
-    # Widening both ways never makes neighbors collide.
-    widening = np.maximum(0.0, mlc.min_gap_mm - (right - left)) / 2
+    # Widening both ways never makes neighbors collide; where they must not, each tip needs room for its offset.
+    least = 0.0 if mlc.interdigitation else mlc.tip_offset_mm
+    widening = np.maximum(least, (mlc.min_gap_mm - (right - left)) / 2)
     left = np.clip(left - widening, -mlc.max_position_mm, mlc.max_overtravel_mm)
     right = np.clip(right + widening, -mlc.max_overtravel_mm, mlc.max_position_mm)
     if mlc.interdigitation:
@@ -230,12 +243,13 @@ def _segments(beam_index: int, field: Field, first_pair: int, shapes: Shapes) ->
     width = shapes.right_mm - shapes.left_mm
     center = np.sum(width * (shapes.left_mm + shapes.right_mm), axis=1) / width.sum(axis=1)
     n_inside = field.heights_mm.size - 2
+    offset = field.mlc.tip_offset_mm
     n_each = [first_pair, *n_inside * [1], field.mlc.n_pairs - first_pair - n_inside]
     return [
         Segment(
             beam_index,
-            np.repeat(shapes.left_mm[k], n_each),
-            np.repeat(shapes.right_mm[k], n_each),
+            np.repeat(shapes.left_mm[k] + offset, n_each),
+            np.repeat(np.maximum(shapes.right_mm[k] - offset, shapes.left_mm[k] + offset), n_each),  # rounding
             float(shapes.mu[k]),
         )
         for k in np.argsort(center, kind="stable")

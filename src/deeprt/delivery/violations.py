@@ -86,8 +86,8 @@ def _hidden(segment: Segment, jaws: JawOpening, leaf_edges_mm: NDArray[np.float6
 
 
 def open_area_mm2(segment: Segment, jaws: JawOpening, machine: Machine) -> float:
-    """Area between leaves and jaws at the isocenter plane."""
-    edges = machine.mlc.leaf_edges_mm
-    width = np.minimum(segment.right_mm, jaws.x2_mm) - np.maximum(segment.left_mm, jaws.x1_mm)
+    """Area between leaves and jaws at the isocenter plane, rounded tips standing back by their offset."""
+    edges, offset = machine.mlc.leaf_edges_mm, machine.mlc.tip_offset_mm
+    width = np.minimum(segment.right_mm + offset, jaws.x2_mm) - np.maximum(segment.left_mm - offset, jaws.x1_mm)
     height = np.minimum(edges[1:], jaws.y2_mm) - np.maximum(edges[:-1], jaws.y1_mm)
     return float(np.maximum(width, 0.0) @ np.maximum(height, 0.0))

@@ -6,26 +6,27 @@ import csv
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
-from deeprt.case import GENERIC_HU_TABLE, DicomReferences, HuTable, PatientCase
+from deeprt.case import GENERIC_HU_TABLE, HuTable, PatientCase
 from deeprt.dicom.ct import patient_position, read_ct
+from deeprt.dicom.density import with_densities
 from deeprt.dicom.external import external_from_ct
-from deeprt.dicom.scan import scan_folder
-from deeprt.dicom.source import CaseSource, DrawnStructure
+from deeprt.dicom.scan import identity_of_study, scan_folder, text_of
+from deeprt.dicom.source import AIR_HU, CaseSource, DrawnStructure
 from deeprt.dicom.structure_set import read_structures
 from deeprt.dicom.volumes import SUFFIXES, is_volume, read_volumes
+from deeprt.dicom.water import water_source
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.progress import Progress, Silent
 from deeprt.resampling import average_onto
 from deeprt.roles import RoleProposal, StructureChoice, propose_role, propose_roles, with_choices
-from deeprt.structures import Role, Structure
+from deeprt.structures import BESIDE_PATIENT, Role, Structure
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class ReadOptions:
     series_uid, structure_set_uid : which to take if there are several; the full UID or a unique ending
     hu_table : the scanner's calibration
     structures : what the user sets, by name of structure; the rest is proposed
+    water_equivalent : whether to make a body of water from a structure set without CT
+    needs_target : whether a case without target is an error
 
     Raises
     ------
@@ -56,6 +59,8 @@ class ReadOptions:
     structure_set_uid: str | None = None
     hu_table: HuTable = GENERIC_HU_TABLE
     structures: Mapping[str, StructureChoice] = field(default_factory=dict)
+    water_equivalent: bool = False
+    needs_target: bool = True
 
     def __post_init__(self) -> None:
         if self.spacing_mm is not None and not 0.5 <= self.spacing_mm <= 20:
@@ -78,7 +83,7 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
     Returns
     -------
     The case on the CT's grid, or on that box with the voxel size of the options: the CT averaged, the structures as
-    volume fractions
+    volume fractions. Where a support or bolus is drawn beyond the CT, the box is larger.
 
     Raises
     ------
@@ -87,11 +92,15 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
     """
     start = time.perf_counter()
     found = _read_source(Path(source), options, progress)
-    proposals, assumed = _resolve_roles(found.structures, options.structures)
+    proposals, assumed = _resolve_roles(found.structures, options)
+    drawn_beside = [s for s, p in zip(found.structures, proposals, strict=True) if p.role in BESIDE_PATIENT]
+    found = found.around([s.bounds_lps for s in drawn_beside if s.bounds_lps is not None])
     grid = found.grid if options.spacing_mm is None else found.grid.resampled(options.spacing_mm)
     ct_hu = average_onto(found.ct_hu, found.grid, grid)
-    structures, notes = _draw(found.structures, proposals, grid, progress)
-    if not any(s.role is Role.EXTERNAL for s in structures):
+    structures, notes = _draw(found.structures, proposals, options.structures, grid, progress)
+    if options.water_equivalent:
+        ct_hu = _water(structures)
+    elif not any(s.role is Role.EXTERNAL for s in structures):
         name = "BODY" if all(s.name != "BODY" for s in found.structures) else "BODY (CT)"
         structures.append(_external(name, ct_hu, grid))
         notes.append(f"No structure is the external; '{name}' was made from the CT above -400 HU.")
@@ -107,6 +116,7 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
         (*found.notes, *assumed, *notes),
     )
     _check_targets(case)
+    case = with_densities(case)
     seconds = time.perf_counter() - start
     logger.info("Case read: %d x %d x %d voxels, %d structures, %.1f s", *grid.shape, len(structures), seconds)
     return case
@@ -150,6 +160,8 @@ def _read_source(source: Path, options: ReadOptions, progress: Progress) -> Case
     if source.is_dir():
         return _read_dicom(source, options, progress)
     if is_volume(source):
+        if options.water_equivalent:
+            raise InputError(f"'{source}' is a CT; leave out --water-equivalent, which is for a folder without one.")
         return read_volumes(source, progress)
     raise InputError(
         f"'{source}' is neither a folder of DICOM files nor a CT in NRRD or NIfTI ({', '.join(SUFFIXES)}); "
@@ -159,53 +171,43 @@ def _read_source(source: Path, options: ReadOptions, progress: Progress) -> Case
 
 def _read_dicom(folder: Path, options: ReadOptions, progress: Progress) -> CaseSource:
     study = scan_folder(
-        folder, series_uid=options.series_uid, structure_set_uid=options.structure_set_uid, progress=progress
+        folder,
+        series_uid=options.series_uid,
+        structure_set_uid=options.structure_set_uid,
+        water_equivalent=options.water_equivalent,
+        progress=progress,
     )
+    if options.water_equivalent:
+        return water_source(folder, study, options.spacing_mm)
     position = patient_position(study.slices)
     ct = read_ct(study.slices, progress)
     first = ct.slices[0]
     structures, roi_numbers, notes = read_structures(
         study.structure_set,
-        frame_of_reference_uid=_text(first, "FrameOfReferenceUID"),
+        frame_of_reference_uid=text_of(first, "FrameOfReferenceUID"),
         slice_spacing_mm=float(ct.grid.spacing_mm[2]),
     )
-    identity = DicomReferences(
-        patient_name=_text(first, "PatientName"),
-        patient_id=_text(first, "PatientID"),
-        patient_birth_date=_text(first, "PatientBirthDate"),
-        patient_sex=_text(first, "PatientSex"),
-        study_instance_uid=_text(first, "StudyInstanceUID"),
-        study_id=_text(first, "StudyID"),
-        study_date=_text(first, "StudyDate"),
-        study_time=_text(first, "StudyTime"),
-        study_description=_text(first, "StudyDescription"),
-        accession_number=_text(first, "AccessionNumber"),
-        referring_physician_name=_text(first, "ReferringPhysicianName"),
-        frame_of_reference_uid=_text(first, "FrameOfReferenceUID"),
-        position_reference_indicator=_text(first, "PositionReferenceIndicator"),
-        ct_series_uid=_text(first, "SeriesInstanceUID"),
-        ct_sop_instance_uids=tuple(_text(s, "SOPInstanceUID") for s in ct.slices),
-        structure_set_uid=_text(study.structure_set, "SOPInstanceUID"),
+    identity = replace(
+        identity_of_study(first),
+        ct_series_uid=text_of(first, "SeriesInstanceUID"),
+        ct_sop_instance_uids=tuple(text_of(s, "SOPInstanceUID") for s in ct.slices),
+        structure_set_uid=text_of(study.structure_set, "SOPInstanceUID"),
         roi_numbers=roi_numbers,
     )
     all_notes = [*study.notes, *ct.notes, *notes]
-    if identity.patient_id != _text(study.structure_set, "PatientID"):
+    if identity.patient_id != text_of(study.structure_set, "PatientID"):
         all_notes.append("The CT and the structure set state different patient IDs; the CT's is kept.")
     return CaseSource(folder.resolve().name, position, ct.grid, ct.hu, structures, identity, tuple(all_notes))
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    return str(dataset.get(keyword, "") or "")
-
-
 def _resolve_roles(
-    structures: Sequence[DrawnStructure], choices: Mapping[str, StructureChoice]
+    structures: Sequence[DrawnStructure], options: ReadOptions
 ) -> tuple[tuple[RoleProposal, ...], tuple[str, ...]]:
     """Proposed roles with what the user set in their place, and notes on targets that are no PTV."""
-    names = [s.name for s in structures]
+    names, choices = [s.name for s in structures], options.structures
     proposed = propose_roles([(s.name, s.interpreted_type) for s in structures])
     resolved = with_choices(names, proposed, choices)
-    if not any(p.role is Role.TARGET for p in resolved):
+    if options.needs_target and not any(p.role is Role.TARGET for p in resolved):
         raise InputError(
             f"No structure is a target; name the one to treat, with its dose, out of {', '.join(names) or 'none'}."
         )
@@ -220,7 +222,11 @@ def _resolve_roles(
 
 
 def _draw(
-    drawn: Sequence[DrawnStructure], proposals: Sequence[RoleProposal], grid: Grid, progress: Progress
+    drawn: Sequence[DrawnStructure],
+    proposals: Sequence[RoleProposal],
+    choices: Mapping[str, StructureChoice],
+    grid: Grid,
+    progress: Progress,
 ) -> tuple[list[Structure], list[str]]:
     """Structures on the grid, and notes on those left out."""
     structures, notes = [], []
@@ -228,8 +234,10 @@ def _draw(
         progress.step("Reading case", 0.75 + 0.25 * (n + 1) / len(drawn), source.name)
         fraction = source.fraction_on(grid) if source.fraction_on else np.zeros(grid.shape, np.float32)
         if fraction.any():
+            dose_gy, stated = proposal.prescription_gy, choices.get(source.name, StructureChoice()).density
+            density = source.density if stated is None else stated
             structures.append(
-                Structure(source.name, proposal.role, fraction, proposal.prescription_gy, proposal.organ, source.color)
+                Structure(source.name, proposal.role, fraction, dose_gy, proposal.organ, source.color, density)
             )
         elif proposal.role is Role.TARGET:
             what = "lies outside the CT" if source.fraction_on else "has no contours"
@@ -244,6 +252,14 @@ def _external(name: str, ct_hu: NDArray[np.float32], grid: Grid) -> Structure:
     if not fraction.any():
         raise InputError("No structure is the external, and the CT shows no patient above -400 HU; draw the external.")
     return Structure(name, Role.EXTERNAL, fraction)
+
+
+def _water(structures: Sequence[Structure]) -> NDArray[np.float32]:
+    """CT of a body of water; a voxel that the external only touches counts by its share later."""
+    external = next((s.fraction for s in structures if s.role is Role.EXTERNAL), None)
+    if external is None:
+        raise InputError("No structure is the external, which a water-equivalent body is made of; name one.")
+    return np.where(external > 0, np.float32(0), np.float32(AIR_HU))
 
 
 def _check_targets(case: PatientCase) -> None:

@@ -10,13 +10,21 @@ from pathlib import Path
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage, RTStructureSetStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+    RTPlanStorage,
+    RTStructureSetStorage,
+)
 
+from deeprt.case import DicomReferences
 from deeprt.errors import InputError
 from deeprt.progress import Progress
 
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")  # of every composite object
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_NO_CT = "planning needs a CT, or --water-equivalent (water_equivalent = true) to take the body for water"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +33,16 @@ class DicomStudy:
 
     Parameters
     ----------
-    slices : headers of the CT's slices, without pixels, in no order; each knows its ``filename``
+    slices : headers of the CT's slices, without pixels, in no order; each knows its ``filename``; none for a body of
+        water
     structure_set : the RTSTRUCT
+    plan_positions : Patient Positions that the RTPLANs of the folder state
     notes : what was left out, one sentence each
     """
 
     slices: tuple[Dataset, ...]
     structure_set: Dataset
+    plan_positions: frozenset[str]
     notes: tuple[str, ...]
 
 
@@ -40,6 +51,7 @@ def scan_folder(
     *,
     series_uid: str | None = None,
     structure_set_uid: str | None = None,
+    water_equivalent: bool = False,
     progress: Progress,
 ) -> DicomStudy:
     """Find the CT series and the structure set of a case in a folder and its sub-folders.
@@ -48,6 +60,7 @@ def scan_folder(
     ----------
     folder : any mix of files; those that are not DICOM are ignored
     series_uid, structure_set_uid : which to take if there are several; the full UID or a unique ending
+    water_equivalent : whether the structure set stands without a CT
 
     Raises
     ------
@@ -55,10 +68,13 @@ def scan_folder(
         If the folder has no DICOM, a DICOM file is corrupt, or CT series and structure set are not one of each.
     """
     headers = _read_headers(folder, progress)
-    slices, notes = _choose_ct(folder, headers, series_uid)
+    slices, notes = ((), ()) if water_equivalent else _choose_ct(folder, headers, series_uid)
+    if water_equivalent and any(h.SOPClassUID == CTImageStorage for h in headers):
+        raise InputError(f"Folder '{folder}' has a CT; leave out --water-equivalent, which is for those without.")
     sets = [h for h in headers if h.SOPClassUID == RTStructureSetStorage]
     if not sets:
-        raise InputError(f"Folder '{folder}' has a CT but no structure set (RTSTRUCT); add the exported structures.")
+        found = "is to be a body of water but has" if water_equivalent else "has a CT but"
+        raise InputError(f"Folder '{folder}' {found} no structure set (RTSTRUCT); add the exported structures.")
     described = [
         (
             str(s.SOPInstanceUID),
@@ -67,12 +83,42 @@ def scan_folder(
         for s in sets
     ]
     chosen = _choose(folder, "structure sets", "--structure-set", structure_set_uid, described)
-    return DicomStudy(slices, sets[chosen], notes)
+    positions = {
+        str(setup.get("PatientPosition", "") or "")
+        for plan in headers
+        if plan.SOPClassUID == RTPlanStorage
+        for setup in plan.get("PatientSetupSequence") or []
+    }
+    return DicomStudy(slices, sets[chosen], frozenset(positions - {""}), notes)
 
 
 def file_name(header: Dataset) -> str:
     """Name of the file that a dataset was read from."""
     return Path(str(header.filename)).name
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """Text of an attribute; empty where there is none."""
+    return str(dataset.get(keyword, "") or "")
+
+
+def identity_of_study(header: Dataset) -> DicomReferences:
+    """Patient, study and frame of reference that an object states."""
+    return DicomReferences(
+        patient_name=text_of(header, "PatientName"),
+        patient_id=text_of(header, "PatientID"),
+        patient_birth_date=text_of(header, "PatientBirthDate"),
+        patient_sex=text_of(header, "PatientSex"),
+        study_instance_uid=text_of(header, "StudyInstanceUID"),
+        study_id=text_of(header, "StudyID"),
+        study_date=text_of(header, "StudyDate"),
+        study_time=text_of(header, "StudyTime"),
+        study_description=text_of(header, "StudyDescription"),
+        accession_number=text_of(header, "AccessionNumber"),
+        referring_physician_name=text_of(header, "ReferringPhysicianName"),
+        frame_of_reference_uid=text_of(header, "FrameOfReferenceUID"),
+        position_reference_indicator=text_of(header, "PositionReferenceIndicator"),
+    )
 
 
 def read_header(path: Path) -> Dataset | None:
@@ -154,7 +200,7 @@ def _choose_ct(folder: Path, headers: list[Dataset], wanted: str | None) -> tupl
         counts = Counter(str(h.get("Modality", "") or h.SOPClassUID.name) for h in headers)
         found = ", ".join(f"{n} of {modality}" for modality, n in counts.items())
         multi_frame = any(h.SOPClassUID == EnhancedCTImageStorage for h in headers)
-        remedy = "export the CT as single slices, not multi-frame" if multi_frame else "planning needs a CT"
+        remedy = "export the CT as single slices, not multi-frame" if multi_frame else _NO_CT
         raise InputError(f"Folder '{folder}' holds no CT slices, only {found} files; {remedy}.")
     described = [
         (uid, f"'{slices[0].get('SeriesDescription', '')}', {len(slices)} slices") for uid, slices in series.items()

@@ -17,10 +17,11 @@ from deeprt.errors import InputError
 _NO_VOLUME_TYPES = {"MARKER", "ISOCENTER", "REGISTRATION", "DOSE_MEASUREMENT", "BRACHY_SRC_APP", "BRACHY_CHNL"}
 _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
 _CONTOUR_DATA = 0x30060050
+_ELECTRONS, _MASS = "REL_ELEC_DENSITY", "REL_MASS_DENSITY"  # ROI Physical Property
 
 
 def read_structures(
-    structure_set: Dataset, *, frame_of_reference_uid: str, slice_spacing_mm: float
+    structure_set: Dataset, *, frame_of_reference_uid: str, slice_spacing_mm: float, end_reach: float = 0.5
 ) -> tuple[tuple[DrawnStructure, ...], dict[str, int], tuple[str, ...]]:
     """Read the structures of an RTSTRUCT.
 
@@ -31,6 +32,7 @@ def read_structures(
     ----------
     frame_of_reference_uid : of the CT
     slice_spacing_mm : of the CT
+    end_reach : share of the slice spacing by which structures reach beyond their end contours, see `rasterize`
 
     Returns
     -------
@@ -48,10 +50,7 @@ def read_structures(
     if not rois:
         raise InputError(f"Structure set '{file}' holds no structures; export it again.")
     notes = _check_frame(structure_set, frame_of_reference_uid)
-    types = {
-        int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType", "") or "").upper()
-        for o in structure_set.get("RTROIObservationsSequence") or []
-    }
+    observations = {int(o.ReferencedROINumber): o for o in structure_set.get("RTROIObservationsSequence") or []}
     drawings = {int(c.ReferencedROINumber): c for c in structure_set.get("ROIContourSequence") or []}
     structures: list[DrawnStructure] = []
     roi_numbers: dict[str, int] = {}
@@ -63,16 +62,32 @@ def read_structures(
             name = f"{name} ({number})"
         drawing = drawings.get(number, Dataset())
         contours, n_open = _contours(drawing, name, file)
-        interpreted_type = types.get(number, "")
+        observation = observations.get(number, Dataset())
+        interpreted_type = str(observation.get("RTROIInterpretedType", "") or "").upper()
         if interpreted_type in _NO_VOLUME_TYPES or (n_open and not contours):
             notes.append(f"Structure '{name}' is left out: it marks a point or line ({interpreted_type or 'no type'}).")
             continue
         if n_open:
             notes.append(f"Structure '{name}': {n_open} contour(s) that are points or open lines are left out.")
-        draw = partial(rasterize, contours, slice_spacing_mm=slice_spacing_mm, name=name) if contours else None
-        structures.append(DrawnStructure(name, interpreted_type, _color(drawing), draw))
+        draw = None
+        if contours:
+            draw = partial(rasterize, contours, slice_spacing_mm=slice_spacing_mm, end_reach=end_reach, name=name)
+        density, density_notes = _density(observation, name, file)
+        notes += density_notes
+        points = np.concatenate(contours) if contours else None
+        bounds = np.stack([points.min(axis=0), points.max(axis=0)]) if points is not None else None
+        structures.append(DrawnStructure(name, interpreted_type, _color(drawing), draw, density, bounds))
         roi_numbers[name] = number
     return tuple(structures), roi_numbers, tuple(notes)
+
+
+def contour_points(contour: Dataset) -> NDArray[np.float64]:
+    """Points of a contour, (n, 3), LPS, mm."""
+    # Decoding the bytes here is ten times faster than pydicom's decimal strings.
+    item = contour.get_item(_CONTOUR_DATA)
+    raw = isinstance(item, RawDataElement) and isinstance(item.value, bytes)
+    values = item.value.split(b"\\") if raw else contour.ContourData
+    return np.array(values, dtype=np.float64).reshape(-1, 3)
 
 
 def _check_frame(structure_set: Dataset, frame_of_reference_uid: str) -> list[str]:
@@ -101,11 +116,7 @@ def _contours(drawing: Dataset, name: str, file: str) -> tuple[list[NDArray[np.f
             n_open += 1
             continue
         try:
-            # Decoding the bytes here is ten times faster than pydicom's decimal strings.
-            item = contour.get_item(_CONTOUR_DATA)
-            raw = isinstance(item, RawDataElement) and isinstance(item.value, bytes)
-            values = item.value.split(b"\\") if raw else contour.ContourData
-            points = np.array(values, dtype=np.float64).reshape(-1, 3)
+            points = contour_points(contour)
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"Structure set '{file}': a contour of '{name}' is corrupt ({error}).") from error
         if not np.isfinite(points).all():
@@ -113,6 +124,31 @@ def _contours(drawing: Dataset, name: str, file: str) -> tuple[list[NDArray[np.f
         if len(points) > 2:
             closed.append(points)
     return closed, n_open
+
+
+def _density(observation: Dataset, name: str, file: str) -> tuple[float | None, list[str]]:
+    """Relative electron density that the structure set states, and notes on what it states besides and is not used.
+
+    A mass density is not used, since the electron density that belongs to it depends on the material.
+    """
+    properties = {
+        str(p.get("ROIPhysicalProperty", "")): p.get("ROIPhysicalPropertyValue")
+        for p in observation.get("ROIPhysicalPropertiesSequence") or []
+    }
+    try:
+        stated = {kind: float(properties[kind]) for kind in (_ELECTRONS, _MASS) if properties.get(kind) is not None}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Structure set '{file}': the density of '{name}' is corrupt ({error}).") from error
+    density = stated.get(_ELECTRONS)
+    if density is not None:
+        if not 0 <= density < np.inf:
+            raise InputError(f"Structure set '{file}': '{name}' has the relative electron density {density:g}.")
+        return density, []
+    material = str(observation.get("MaterialID", "") or "")
+    unused = [f"the relative mass density {stated[_MASS]:g}"] if _MASS in stated else []
+    unused += [f"the material '{material}'"] if material else []
+    remedy = f"which is not used; give its relative electron density as density under [structures.{name}]"
+    return None, [f"Structure '{name}' states {' and '.join(unused)}, {remedy}."] if unused else []
 
 
 def _color(drawing: Dataset) -> Color | None:

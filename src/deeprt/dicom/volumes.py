@@ -23,7 +23,7 @@ _MIN_SAMPLES, _MAX_SAMPLES = 3, 8  # of a voxel along each axis
 
 
 @dataclass(frozen=True, eq=False)
-class _Image:
+class VolumeImage:
     """A file as read: (n_k, n_j, n_i) or (n_k, n_j, n_i, n_layers), its grid, its header."""
 
     values: NDArray[Any]
@@ -54,7 +54,7 @@ def read_volumes(path: Path, progress: Progress) -> CaseSource:
             f"'{path.name}', found {listing}."
         )
     progress.step("Reading case", 0.1, path.name)
-    ct = _read_image(path)
+    ct = read_image(path)
     if ct.values.ndim != 3:
         raise InputError(f"'{path}' has {ct.values.shape[-1]} values a voxel; a CT has one.")
     progress.step("Reading case", 0.5, found[0].name)
@@ -76,7 +76,7 @@ def read_segmentation(path: Path) -> tuple[DrawnStructure, ...]:
     InputError
         If the file is unreadable, names no segments, or a segment lacks its label or layer.
     """
-    image = _read_image(path)
+    image = read_image(path)
     layers = image.values[..., None] if image.values.ndim == 3 else image.values
     boxes = [find_objects(layers[..., n].astype(np.int32)) for n in range(layers.shape[-1])]
     structures: list[DrawnStructure] = []
@@ -153,16 +153,23 @@ def _touched(mask_grid: Grid, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np
     return start, stop
 
 
-def _read_image(path: Path) -> _Image:
+def read_image(path: Path) -> VolumeImage:
+    """Read a volume in NRRD or NIfTI with its place in the patient.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable, not three-dimensional, or states no patient coordinates.
+    """
     if not path.is_file():
-        raise InputError(f"'{path}' does not exist; give a CT in NRRD or NIfTI.")
+        raise InputError(f"'{path}' does not exist; give a file in NRRD or NIfTI.")
     try:
         image: Any = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"'{path}' cannot be read ({reason}); save it again.") from error
     if image.GetDimension() != 3:
-        raise InputError(f"'{path}' has {image.GetDimension()} dimensions; a CT and its segmentation have three.")
+        raise InputError(f"'{path}' has {image.GetDimension()} dimensions; a volume has three.")
     if ".nii" not in path.name.lower() and "NRRD_space" not in image.GetMetaDataKeys():
         raise InputError(
             f"'{path}' does not say where it lies in the patient (no 'space' in its header); save it again."
@@ -172,7 +179,7 @@ def _read_image(path: Path) -> _Image:
     matrix[:3, 3] = image.GetOrigin()
     n_i, n_j, n_k = image.GetSize()
     header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    return _Image(SimpleITK.GetArrayFromImage(image), Grid((n_k, n_j, n_i), matrix), header)
+    return VolumeImage(SimpleITK.GetArrayFromImage(image), Grid((n_k, n_j, n_i), matrix), header)
 
 
 def _cropped(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -13,10 +15,18 @@ from deeprt.case import PatientCase
 from deeprt.dicom.common import DISCLAIMER, decimal, new_dataset, reference, set_plane
 
 _MAX_COUNT = 2**16 - 1
+_TEXT_LIMIT = 64  # characters of the value representation LO (PS3.5, 6.2)
 
 
-def dose_dataset(case: PatientCase, dose_gy: NDArray[np.float32], plan: Dataset) -> Dataset:
-    """Describe the physical dose of a whole plan on the case's grid, in 16 bits.
+def dose_dataset(
+    case: PatientCase,
+    dose_gy: NDArray[np.float32],
+    plan: Dataset,
+    *,
+    only_beams: tuple[int, Sequence[int]] | None = None,
+    comment: str = DISCLAIMER,
+) -> Dataset:
+    """Describe the physical dose of a plan, or of some of its beams, on the case's grid, in 16 bits.
 
     Counts times ``DoseGridScaling`` give the dose to half a scaling step, and the largest dose uses the whole
     range. Frames follow the normal of rows and columns: those of a grid whose k axis runs against it (left-handed
@@ -25,7 +35,10 @@ def dose_dataset(case: PatientCase, dose_gy: NDArray[np.float32], plan: Dataset)
     Parameters
     ----------
     dose_gy : (n_k, n_j, n_i) float32, whole course, on ``case.grid``
-    plan : the RT Plan that gives it
+    plan : the RT Plan that gives it; only its SOP Class and Instance UIDs are used
+    only_beams : number of a fraction group and of the beams in it that give the dose; the whole plan if None.
+        DICOM has no word for some beams of several groups
+    comment : shown by readers, cut to 64 characters
 
     Raises
     ------
@@ -57,9 +70,22 @@ def dose_dataset(case: PatientCase, dose_gy: NDArray[np.float32], plan: Dataset)
     dataset.PixelData = (counts[::-1] if left_handed else counts).tobytes()
     dataset.DoseUnits = "GY"
     dataset.DoseType = "PHYSICAL"
-    dataset.DoseSummationType = "PLAN"
-    dataset.DoseComment = DISCLAIMER
+    dataset.DoseSummationType = "PLAN" if only_beams is None else "BEAM"
+    dataset.DoseComment = comment[:_TEXT_LIMIT].strip()
     dataset.DoseGridScaling = scaling
     dataset.TissueHeterogeneityCorrection = "IMAGE"
     dataset.ReferencedRTPlanSequence = [reference(plan.SOPClassUID, plan.SOPInstanceUID)]
+    if only_beams is not None:
+        dataset.ReferencedRTPlanSequence[0].ReferencedFractionGroupSequence = [_fraction_group(*only_beams)]
     return dataset
+
+
+def _fraction_group(group_number: int, beam_numbers: Sequence[int]) -> Dataset:
+    item = Dataset()
+    item.ReferencedFractionGroupNumber = group_number
+    item.ReferencedBeamSequence = []
+    for number in beam_numbers:
+        beam = Dataset()
+        beam.ReferencedBeamNumber = number
+        item.ReferencedBeamSequence.append(beam)
+    return item

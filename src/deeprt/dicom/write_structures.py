@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from skimage.measure import approximate_polygon, find_contours, points_in_poly
 
 from deeprt.case import PatientCase
-from deeprt.dicom.common import identity_of, new_dataset, reference, rounded
+from deeprt.dicom.common import decimal, identity_of, new_dataset, reference, rounded
 from deeprt.structures import Role, Structure
 
 Contour = NDArray[np.float64]
@@ -22,6 +22,8 @@ _INTERPRETED_TYPE = {
     Role.ORGAN_AT_RISK: "ORGAN",
     Role.EXTERNAL: "EXTERNAL",
     Role.TUNING: "CONTROL",
+    Role.SUPPORT: "SUPPORT",
+    Role.BOLUS: "BOLUS",
     Role.OTHER: "",
 }
 _PALETTE = (
@@ -73,6 +75,10 @@ def structure_set_dataset(case: PatientCase, ct: Sequence[Dataset], *, with_tuni
         observation.ObservationNumber = number
         observation.ReferencedROINumber = number
         observation.RTROIInterpretedType = _INTERPRETED_TYPE[structure.role]
+        if structure.density is not None:
+            stated = Dataset()
+            stated.ROIPhysicalProperty, stated.ROIPhysicalPropertyValue = "REL_ELEC_DENSITY", decimal(structure.density)
+            observation.ROIPhysicalPropertiesSequence = [stated]
         observation.ROIInterpreter = ""
         dataset.RTROIObservationsSequence.append(observation)
     return dataset

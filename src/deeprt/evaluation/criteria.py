@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deeprt.case import NESTED_MARGIN_MM, PatientCase, outside_higher_targets
 from deeprt.errors import InputError
-from deeprt.evaluation.dvh import Dvh, dvh
+from deeprt.evaluation.dvh import Dvh, structure_dvh
 from deeprt.structures import Structure
 
 Unit = Literal["Gy", "%", "cc"]
@@ -157,7 +157,7 @@ def judge(
                 if part.is_empty:
                     yield NotApplicable(criterion, f"Nothing of '{structure.name}' lies {note}.")
                     continue
-                curve = dvh(dose_gy, part.fraction, case.grid.voxel_volume_cc)
+                curve = structure_dvh(dose_gy, part.fraction, case.grid.voxel_volume_cc)
             value = criterion.value(curve, prescription or np.nan)
             yield CriterionResult(criterion, structure.name, value, criterion.is_met_by(value), note)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
 from deeprt.evaluation.criteria import Criterion, CriterionResult, NotApplicable, judge
-from deeprt.evaluation.dvh import Dvh, dvh
+from deeprt.evaluation.dvh import Dvh, structure_dvh
 from deeprt.evaluation.metrics import StructureMetrics, TargetMetrics, structure_metrics, target_metrics
 from deeprt.structures import Role
 
@@ -77,7 +77,7 @@ def evaluate(case: PatientCase, dose_gy: NDArray[np.float32], criteria: Sequence
     for s in case.structures:
         if s.is_empty:
             continue
-        curve = dvh(dose_gy, s.fraction, case.grid.voxel_volume_cc)
+        curve = structure_dvh(dose_gy, s.fraction, case.grid.voxel_volume_cc)
         indices = target_metrics(dose_gy, s, curve, case.external) if s.prescription_gy is not None else None
         reports.append(StructureReport(s.name, s.role, s.prescription_gy, curve, structure_metrics(curve), indices))
     curves = {r.name: r.dvh for r in reports}

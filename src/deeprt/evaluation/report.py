@@ -77,9 +77,7 @@ def write_report(folder: Path, contents: ReportContents) -> None:
         "report.json": json.dumps(json_report(contents), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": html_page(contents),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_whole(folder / name, text)
+    write_all_whole(folder, files)
 
 
 def json_report(contents: ReportContents) -> dict[str, Any]:
@@ -111,8 +109,8 @@ def json_report(contents: ReportContents) -> dict[str, Any]:
             "ideal": "dose of the optimized fluence before it was sequenced; everything else is of the segments",
             "dvh": "cumulative: percent of the volume that receives at least the dose",
         },
-        "goals": _goals(report),
-        "dvh": {s.name: _dvh_entry(s) for s in report.structures},
+        "goals": goals_entry(report),
+        "dvh": {s.name: dvh_entry(s) for s in report.structures},
         "ideal": {s.name: metrics_entry(s) for s in contents.ideal_report.structures},
         "timing_s": {step: float(seconds) for step, seconds in contents.timing_s.items()},
         "peak_memory_mb": float(contents.peak_memory_mb),
@@ -141,7 +139,8 @@ def metrics_entry(structure: StructureReport) -> dict[str, Any]:
     return entry
 
 
-def _goals(report: PlanReport) -> dict[str, Any]:
+def goals_entry(report: PlanReport) -> dict[str, Any]:
+    """Goals of a dose: how many are met, each result, and what could not be evaluated."""
     return {
         "n_met": sum(r.met for r in report.goals),
         "n_missed": sum(not r.met for r in report.goals),
@@ -153,7 +152,8 @@ def _goals(report: PlanReport) -> dict[str, Any]:
     }
 
 
-def _dvh_entry(structure: StructureReport) -> dict[str, Any]:
+def dvh_entry(structure: StructureReport) -> dict[str, Any]:
+    """DVH of one structure as a table of dose and percent of the volume."""
     step = min(_DVH_STEP_GY, max(structure.dvh.max_gy, 1e-3) / 10)
     dose = np.arange(0.0, structure.dvh.max_gy + 2 * step, step)
     return {
@@ -161,6 +161,21 @@ def _dvh_entry(structure: StructureReport) -> dict[str, Any]:
         "dose_gy": np.round(dose, 6).tolist(),
         "volume_percent": np.round(100 * structure.dvh.curve(dose), 4).tolist(),
     }
+
+
+def write_all_whole(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files into a folder, made if it is missing: all of them, or after a failed attempt none.
+
+    Parameters
+    ----------
+    files : text by file name
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".report-", suffix=".part") as scratch:
+        for name, text in files.items():
+            write_whole(Path(scratch) / name, text)
+        for name in files:
+            os.replace(Path(scratch) / name, folder / name)
 
 
 def write_whole(path: Path, text: str) -> None:

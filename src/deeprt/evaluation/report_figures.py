@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeprt.beams import Beam
+from deeprt.case import PatientCase
 from deeprt.delivery.fluence import delivered_fluence
+from deeprt.evaluation.evaluate import PlanReport
 from deeprt.evaluation.figure_style import INK, STYLE, inline_svg, outline, structure_colors
 from deeprt.evaluation.report import RESEARCH_ONLY, ReportContents
 from deeprt.evaluation.views import Plane, extent, orientation_letters, planes_through
@@ -20,24 +22,26 @@ _BEAM_COLOR = "#2f7fd6"
 _MAPS_PER_ROW = 5
 
 
-def dvh_plot(contents: ReportContents) -> str:
-    """DVHs of the delivered dose, solid, and of the ideal fluence's dose, dashed; targets drawn heavier."""
-    colors = structure_colors(contents.case)
-    shown = [s.name for s in contents.report.structures if s.role not in (Role.TUNING, Role.EXTERNAL)]
-    top = max((contents.report.structure(name).dvh.max_gy for name in shown), default=1.0)
-    dose = np.linspace(0.0, 1.05 * top, 500)
+def dvh_plot(case: PatientCase, solid: PlanReport, dashed: PlanReport | None) -> str:
+    """DVHs of one dose, solid, and of another, dashed; targets drawn heavier, with their prescriptions."""
+    colors = structure_colors(case)
+    shown = [s for s in solid.structures if s.role not in (Role.TUNING, Role.EXTERNAL)]
+    reports = [solid] if dashed is None else [solid, dashed]
+    top = max((r.structure(s.name).dvh.max_gy for s in shown for r in reports), default=1.0)
+    dose = np.linspace(0.0, 1.05 * max(top, 1e-3), 500)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 5.2), layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
-        for name in shown:
-            delivered, ideal = contents.report.structure(name), contents.ideal_report.structure(name)
-            is_target = delivered.role is Role.TARGET
+        for s in shown:
+            is_target = s.role is Role.TARGET
             axes.plot(
-                dose, 100 * delivered.dvh.curve(dose),
-                color=colors[name], linewidth=2.4 if is_target else 1.4, zorder=3 if is_target else 2,
+                dose, 100 * s.dvh.curve(dose),
+                color=colors[s.name], linewidth=2.4 if is_target else 1.4, zorder=3 if is_target else 2,
             )  # fmt: skip
-            axes.plot(dose, 100 * ideal.dvh.curve(dose), color=colors[name], linewidth=0.8, dashes=(5, 3))
-        for target in contents.report.targets:
+            if dashed is not None:
+                other = dashed.structure(s.name).dvh
+                axes.plot(dose, 100 * other.curve(dose), color=colors[s.name], linewidth=0.9, dashes=(5, 3))
+        for target in solid.targets:
             axes.axvline(target.prescription_gy or 0.0, color=colors[target.name], linewidth=0.8, linestyle=":")
         axes.grid(color=INK, alpha=0.13, linewidth=0.5)
         axes.set(xlim=(0, dose[-1]), ylim=(0, 101), xlabel="Dose, whole course / Gy", ylabel="Volume / %")

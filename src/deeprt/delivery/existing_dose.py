@@ -1,0 +1,208 @@
+"""The dose of an existing plan, and what a second check of it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from deeprt.beams import Beam
+from deeprt.case import PatientCase
+from deeprt.delivery.control_points import beam_openings
+from deeprt.delivery.dose_of_plan import dose_of_openings
+from deeprt.delivery.existing_plan import ExistingPlan, PlannedBeam
+from deeprt.delivery.fluence import Openings
+from deeprt.dose.influence import beam_influence
+from deeprt.dose.raytrace import radiological_depth
+from deeprt.errors import InputError
+from deeprt.machine import Machine
+from deeprt.progress import Progress, Silent
+
+Float = NDArray[np.float64]
+
+_FAR_MM = 300.0  # an isocenter this far outside the case's grid belongs to another case
+_RAY_STEP_MM = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class BeamDose:
+    """One beam's contribution, and the numbers that explain it.
+
+    Parameters
+    ----------
+    beam : as planned
+    machine_name : of the machine its dose was computed with
+    isocenter_gy : dose per fraction of this beam at its isocenter
+    point_gy : the same at the point for which the plan states the beam's dose, None if it states none
+    ssd_mm : source to the external structure along the axis, None if the axis misses it
+    effective_depth_mm : radiological depth of the isocenter, mm of water
+    equivalent_square_mm : side, of the jaw openings, each counted by its monitor units
+    """
+
+    beam: PlannedBeam
+    machine_name: str
+    isocenter_gy: float
+    point_gy: float | None
+    ssd_mm: float | None
+    effective_depth_mm: float
+    equivalent_square_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class ExistingPlanDose:
+    """Dose of an existing plan on a case.
+
+    Parameters
+    ----------
+    dose_gy : (n_k, n_j, n_i) float32, whole course, on the case's grid, zero outside the external structure
+    beams : in the plan's order
+    isocenters_lps : (n_isocenters, 3), mm, each once
+    isocenters_gy : (n_isocenters,) dose of all beams there, whole course
+    notes : what a reader should know, one sentence each
+    """
+
+    dose_gy: NDArray[np.float32]
+    beams: tuple[BeamDose, ...]
+    isocenters_lps: Float
+    isocenters_gy: Float
+    notes: tuple[str, ...]
+
+
+def dose_of_existing_plan(
+    case: PatientCase,
+    plan: ExistingPlan,
+    machines: Sequence[Machine],
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> ExistingPlanDose:
+    """Compute the dose of a plan's beams on a case, whole course, each with its own number of fractions.
+
+    Parameters
+    ----------
+    machines : one a beam, with the plan's leaf edges, as `with_machines` gives them
+
+    Raises
+    ------
+    InputError
+        If there is no beam, or the plan cannot be one for this case.
+    """
+    _check(case, plan)
+    report = progress or Silent()
+    voxels = np.flatnonzero(case.external.fraction > 0)
+    isocenters = np.unique([b.isocenter_lps for b in plan.beams], axis=0)
+    # Dose at isocenters and stated points comes from the model itself, not from interpolation between voxels.
+    stated = [b.isocenter_lps if b.point_lps is None else b.point_lps for b in plan.beams]
+    points = np.vstack([case.grid.points_lps(voxels), isocenters, stated])
+    first_stated = voxels.size + len(isocenters)
+    total, parts = torch.zeros(len(points), device=device), []
+    for number, (planned, machine) in enumerate(zip(plan.beams, machines, strict=True)):
+        report.step("dose", number / len(plan.beams), f"{planned.name}, {number + 1} of {len(plan.beams)}")
+        openings = beam_openings(planned, tip_offset_mm=machine.mlc.tip_offset_mm)
+        beam = _beam(planned, case, machine, openings)
+        influence = beam_influence(case, beam, machine, points, torch.device(device))
+        dose = dose_of_openings(openings, influence, machine)
+        total += planned.n_fractions * dose
+        at_own = int(np.flatnonzero((isocenters == planned.isocenter_lps).all(axis=1))[0])
+        point_gy = None if planned.point_lps is None else float(dose[first_stated + number])
+        parts.append(_beam_dose(case, planned, beam, machine, openings, float(dose[voxels.size + at_own]), point_gy))
+    report.step("dose", 1.0)
+    volume = np.zeros(case.grid.n_voxels, np.float32)
+    volume[voxels] = total[: voxels.size].cpu().numpy()
+    at_isocenters = total[voxels.size : first_stated].cpu().numpy().astype(np.float64)
+    return ExistingPlanDose(
+        volume.reshape(case.grid.shape), tuple(parts), isocenters, at_isocenters, _notes(case, plan, parts)
+    )
+
+
+def _check(case: PatientCase, plan: ExistingPlan) -> None:
+    if not plan.beams:
+        raise InputError("No beam of the plan is left whose dose can be computed.")
+    if plan.position and plan.position != case.position:
+        raise InputError(
+            f"The plan treats the patient in position {plan.position}, the case is {case.position}; "
+            "give the case that the plan was made for."
+        )
+    upper = np.array(case.grid.shape[::-1]) - 0.5
+    for beam in plan.beams:
+        index = case.grid.lps_to_index(beam.isocenter_lps)[0]
+        outside = np.maximum(np.maximum(-0.5 - index, index - upper), 0) * case.grid.spacing_mm
+        if outside.max() > _FAR_MM:
+            at = ", ".join(f"{x:.0f}" for x in beam.isocenter_lps)
+            raise InputError(
+                f"Beam {beam.number} '{beam.name}' has its isocenter at ({at}) mm, {outside.max():.0f} mm outside the "
+                "case; give the case that the plan was made for."
+            )
+
+
+def _beam(planned: PlannedBeam, case: PatientCase, machine: Machine, openings: Openings) -> Beam:
+    """The beam with one pixel between its jaws, which the dose of its openings divides further."""
+    x1, x2, y1, y2 = openings.bounds_mm
+    if not (x1 < x2 and y1 < y2):
+        raise InputError(f"Beam {planned.number} '{planned.name}' is closed: its jaws leave no opening.")
+    edges = np.array([x1, x2]), np.array([y1, y2])
+    return Beam(
+        planned.name,
+        planned.angles,
+        planned.isocenter_lps,
+        case.position,
+        machine.sad_mm,
+        *edges,
+        np.ones((1, 1), bool),
+    )
+
+
+def _beam_dose(
+    case: PatientCase,
+    planned: PlannedBeam,
+    beam: Beam,
+    machine: Machine,
+    openings: Openings,
+    isocenter_gy: float,
+    point_gy: float | None,
+) -> BeamDose:
+    depth = radiological_depth(case.density, case.grid, beam.source_lps, beam.isocenter_lps[None])[0]
+    width, height = openings.jaws_mm[:, 1] - openings.jaws_mm[:, 0], openings.jaws_mm[:, 3] - openings.jaws_mm[:, 2]
+    sides = 2 * width * height / np.maximum(width + height, 1e-9)  # closed jaws count as a square of no side
+    square = float(np.average(sides, weights=openings.mu))
+    return BeamDose(
+        planned, machine.name, isocenter_gy, point_gy, surface_distance_mm(case, beam), float(depth), square
+    )
+
+
+def surface_distance_mm(case: PatientCase, beam: Beam) -> float | None:
+    """Distance from the source to the external structure along the beam's axis; None if the axis misses it."""
+    distance = np.arange(0.0, beam.sad_mm + 1000.0, _RAY_STEP_MM)
+    points = beam.source_lps - distance[:, None] * beam.rotation[:, 2]
+    index = case.grid.lps_to_index(points)[:, ::-1].T
+    # Half of a voxel's share lies on its face also at the border of the grid.
+    inside = map_coordinates(case.external.fraction, index, order=1, mode="grid-constant", output=np.float64)
+    met = np.flatnonzero(inside >= 0.5)
+    if met.size == 0:
+        return None
+    n = int(met[0])
+    if n == 0:
+        return 0.0
+    return float(distance[n] - _RAY_STEP_MM * (inside[n] - 0.5) / (inside[n] - inside[n - 1]))
+
+
+def _notes(case: PatientCase, plan: ExistingPlan, parts: Sequence[BeamDose]) -> tuple[str, ...]:
+    notes = []
+    if case.dicom is not None:
+        frame = case.dicom.frame_of_reference_uid
+        if not plan.frame_of_reference_uid or not frame:
+            notes.append("The plan or the case states no frame of reference; they are taken to share one.")
+        elif plan.frame_of_reference_uid != frame:
+            notes.append(f"The plan lies in the frame of reference {plan.frame_of_reference_uid}, the case in {frame}.")
+        if plan.patient_id != case.dicom.patient_id:
+            notes.append("The plan and the case state different patient IDs.")
+    if not plan.position:
+        notes.append(f"The plan states no patient position; that of the case, {case.position}, is taken.")
+    for part in parts:
+        if part.ssd_mm is None or part.ssd_mm > part.beam.sad_mm:
+            notes.append(f"Beam {part.beam.number} '{part.beam.name}': the isocenter lies in front of the patient.")
+    return tuple(notes)
