@@ -149,8 +149,13 @@ def test_density_is_zero_outside_the_external_structure_and_shared_at_its_border
     share = case.external.fraction
     assert share.min() == 0
     assert np.any((share > 0) & (share < 1))
-    assert_allclose(case.density, 1.55 * share, rtol=1e-6)
+    assert_allclose(case.density, np.where(share < 1, share, 1.55), rtol=1e-6)  # at most water where it is cut
     assert case.density.dtype == np.float32
+
+
+def test_a_voxel_half_in_air_has_half_the_density_and_not_a_quarter():
+    case = a_half_filled_row(hu=a_row(-1000, -500, 0, 0, -1000))
+    assert_allclose(case.density, a_row(0, 0.5, 1, 1, 0))
 
 
 def a_half_filled_row(*structures, hu=0.0):
@@ -180,7 +185,7 @@ def test_support_and_bolus_fill_what_the_patient_leaves_of_a_voxel(role):
 
 def test_a_support_that_the_ct_shows_attenuates_as_it_shows_it():
     couch = Structure("Couch", Role.SUPPORT, a_row(0, 0, 0, 0.2, 0.5))
-    assert_allclose(a_half_filled_row(couch, hu=a_row(-400, -500, 0, 0, -800)).density, a_row(0, 0.25, 1, 1, 0.2))
+    assert_allclose(a_half_filled_row(couch, hu=a_row(-400, -500, 0, 0, -800)).density, a_row(0, 0.5, 1, 1, 0.2))
 
 
 def test_of_overlapping_densities_the_smaller_structure_holds_in_any_order():

@@ -22,9 +22,9 @@ from Core.samples import (
 )
 from numpy.testing import assert_allclose
 
-from deeprt.beams import BeamAngles
+from deeprt.beams import BeamAngles, source_to_surface_mm
 from deeprt.delivery.dose_of_plan import dose_of_plan
-from deeprt.delivery.existing_dose import dose_of_existing_plan, surface_distance_mm
+from deeprt.delivery.existing_dose import dose_of_existing_plan
 from deeprt.delivery.existing_plan import WITHDRAWN_MM, ExistingPlan, PlannedBeam, with_machines
 from deeprt.dicom.read_plan import read_plan
 from deeprt.dicom.write_plan import plan_dataset
@@ -130,9 +130,9 @@ def test_the_surface_is_found_on_an_oblique_grid_and_missed_beside_it() -> None:
     beam = a_field(some_angles()[1], grid.center_lps + np.array([5.0, -4.0, 6.0]), [-1.0, 1.0], [-1.0, 1.0])
     expected = 1000.0 - depth_in_box(grid, beam.source_lps, beam.isocenter_lps[None])[0]
     # Where the axis meets the face at an angle, half a voxel's share lies within a fraction of a voxel of the face.
-    assert_allclose(surface_distance_mm(case, beam), expected, atol=0.5)
+    assert_allclose(source_to_surface_mm(case, beam), expected, atol=0.5)
     aside = a_field(BeamAngles(0.0), grid.center_lps + np.array([400.0, 0, 0]), [-1.0, 1.0], [-1.0, 1.0])
-    assert surface_distance_mm(case, aside) is None
+    assert source_to_surface_mm(case, aside) is None
 
 
 def test_each_beam_gets_the_machine_of_its_energy_with_the_plans_leaves() -> None:

@@ -34,8 +34,8 @@ from deeprt.geometry import Grid
 IMAGE_SAMPLING = 0.012
 
 
-def pencil_beam_sum(machine, fluence_mu, beam, depth_mm, distance_mm, u_mm, v_mm):
-    """The model's formula without its constant, summed beamlet by beamlet, (n,)."""
+def pencil_beam_sum(machine, fluence_mu, beam, depth_mm, distance_mm, u_mm, v_mm, scale=1.0):
+    """The model's formula without its constant, summed beamlet by beamlet, kernels scaled to the SSD, (n,)."""
     kernels = machine.kernels
     m, root = kernels.attenuation_per_mm, np.sqrt(2)
     total = np.zeros(depth_mm.size)
@@ -45,14 +45,14 @@ def pencil_beam_sum(machine, fluence_mu, beam, depth_mm, distance_mm, u_mm, v_mm
         for beta, weights in zip(kernels.beta_per_mm, kernels.weight, strict=True):
             laid_down = beta / (beta - m) * (np.exp(-m * depth_mm) - np.exp(-beta * depth_mm))
             for weight, sigma in zip(weights, kernels.sigma_mm, strict=True):
-                wide = root * np.sqrt(sigma**2 + kernels.penumbra_sigma_mm**2)
+                wide = root * np.sqrt((scale * sigma) ** 2 + kernels.penumbra_sigma_mm**2)
                 share = (erf((x2 - u_mm) / wide) - erf((x1 - u_mm) / wide)) / 2
                 share = share * (erf((y2 - v_mm) / wide) - erf((y1 - v_mm) / wide)) / 2
                 total += fluence_mu[row, column] * laid_down * weight * share
     return total * (machine.sad_mm / distance_mm) ** 2
 
 
-def direct_dose(machine, fluence_mu, beam, points, depth_mm):
+def direct_dose(machine, fluence_mu, beam, points, depth_mm, ssd_mm):
     """Gy per fraction at points, each projected by intersecting its ray with the isocenter plane."""
     x, y, z = beam.rotation.T
     rays = points - beam.source_lps
@@ -64,8 +64,15 @@ def direct_dose(machine, fluence_mu, beam, points, depth_mm):
     calibration = pencil_beam_sum(
         machine, np.ones((1, 1)), reference, np.array([o.depth_mm]), at, np.zeros(1), np.zeros(1)
     )
-    relative = pencil_beam_sum(machine, fluence_mu, beam, depth_mm, np.linalg.norm(rays, axis=1), u, v)
+    scale = (o.ssd_mm + 100.0) / (ssd_mm + 100.0)
+    relative = pencil_beam_sum(machine, fluence_mu, beam, depth_mm, np.linalg.norm(rays, axis=1), u, v, scale)
     return o.gy_per_mu / calibration * relative
+
+
+def depth_and_ssd(grid, beam, points):
+    """Depth of points in a box of water, and the distance from the source to its surface on the axis."""
+    in_water = depth_in_box(grid, beam.source_lps, beam.isocenter_lps[None])[0]
+    return depth_in_box(grid, beam.source_lps, points), beam.sad_mm - in_water
 
 
 def test_dose_in_water_agrees_with_the_formula_summed_beamlet_by_beamlet():
@@ -77,7 +84,7 @@ def test_dose_in_water_agrees_with_the_formula_summed_beamlet_by_beamlet():
     fluence = random_fluence(influence)
     points = grid.points_lps(voxels)
     expected = sum(
-        direct_dose(MACHINE, image, beam, points, depth_in_box(grid, beam.source_lps, points))
+        direct_dose(MACHINE, image, beam, points, *depth_and_ssd(grid, beam, points))
         for beam, image in zip(beams, influence.to_maps(fluence[0]), strict=True)
     )
     difference = (influence.dose(fluence)[0].numpy() - expected) / expected.max()
@@ -93,11 +100,11 @@ def test_each_column_of_the_matrix_is_the_dose_of_one_beamlet():
     voxels = np.arange(0, grid.n_voxels, 97)
     influence = dose_influence(a_uniform_phantom(grid), [beam], MACHINE, voxels=voxels)
     matrix, points = influence.to_sparse().toarray(), grid.points_lps(voxels)
-    depth = depth_in_box(grid, beam.source_lps, points)
+    depth, ssd = depth_and_ssd(grid, beam, points)
     for column in range(0, influence.n_beamlets, 5):
         unit = np.zeros(beam.open_beamlets.shape)
         unit[tuple(np.argwhere(beam.open_beamlets)[column])] = 1.0
-        expected = direct_dose(MACHINE, unit, beam, points, depth)
+        expected = direct_dose(MACHINE, unit, beam, points, depth, ssd)
         # On the peak of a narrow beamlet the sampling errs by up to h²/8σ² in either direction.
         assert_allclose(matrix[:, column], expected, atol=2 * 1.25**2 / (8 * 2.2**2) * expected.max())
 

@@ -146,12 +146,16 @@ def test_jaws_surround_the_openings_with_the_margin() -> None:
 
 
 def test_closed_pairs_hide_behind_the_jaws() -> None:
-    plan, _ = sequenced(bumps(np.random.default_rng(6)), a_machine(min_area_mm2=100.0))
-    jaws = plan.jaws[0]
+    fluence, machine = bumps(np.random.default_rng(6)), a_machine()
+    empty = fluence.shape[0] // 2
+    fluence[empty] = 0.0
+    plan, _ = sequenced(fluence, machine)
+    pair = np.searchsorted(machine.mlc.leaf_edges_mm, plan.beams[0].y_edges_mm[empty] + 0.1) - 1
+    jaws, offset = plan.jaws[0], machine.mlc.tip_offset_mm
+    assert jaws.y1_mm < machine.mlc.leaf_edges_mm[pair] < jaws.y2_mm
     for segment in plan.segments:
-        closed = np.isclose(segment.right_mm - segment.left_mm, 0.5)
-        hidden = (segment.left_mm >= jaws.x2_mm) | (segment.right_mm <= jaws.x1_mm)
-        assert np.all(hidden[closed])
+        left, right = segment.left_mm[[pair, 0, -1]] - offset, segment.right_mm[[pair, 0, -1]] + offset
+        assert np.all((left >= jaws.x2_mm) | (right <= jaws.x1_mm))
 
 
 def test_segments_belong_to_their_beams_in_order() -> None:

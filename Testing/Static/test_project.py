@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deeprt.cli import main
+from deeprt.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -68,7 +68,7 @@ def documented(text):
 def known_options(capsys):
     """Long options of all commands, as their help prints them."""
     known = set()
-    for arguments in (["--help"], ["plan", "--help"], ["beams", "--help"]):
+    for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
         with pytest.raises(SystemExit):
             main(arguments)
         known |= documented(capsys.readouterr().out)

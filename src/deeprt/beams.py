@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from deeprt.case import PatientCase, union
 from deeprt.errors import InputError
 from deeprt.geometry import bld_to_lps_rotation
 from deeprt.machine import Machine
 
+_RAY_STEP_MM, _RAY_BEYOND_MM = 0.5, 1000.0  # along the axis from the source, and behind the isocenter
 _FIELD_PIXEL_MM = 1.0  # resolution at which the target's outline is drawn in the beam's-eye view
 
 
@@ -190,6 +191,22 @@ def place_beams(
         mask = _near(u, v, reach, x_edges, y_edges)
         placed.append(Beam(bare.name, a, isocenter, case.position, machine.sad_mm, x_edges, y_edges, mask))
     return tuple(placed)
+
+
+def source_to_surface_mm(case: PatientCase, beam: Beam) -> float | None:
+    """Distance from the source to the external structure along the beam's axis; None if the axis misses it."""
+    distance = np.arange(0.0, beam.sad_mm + _RAY_BEYOND_MM, _RAY_STEP_MM)
+    points = beam.source_lps - distance[:, None] * beam.rotation[:, 2]
+    index = case.grid.lps_to_index(points)[:, ::-1].T
+    # Half of a voxel's share lies on its face also at the border of the grid.
+    inside = map_coordinates(case.external.fraction, index, order=1, mode="grid-constant", output=np.float64)
+    met = np.flatnonzero(inside >= 0.5)
+    if met.size == 0:
+        return None
+    n = int(met[0])
+    if n == 0:
+        return 0.0
+    return float(distance[n] - _RAY_STEP_MM * (inside[n] - 0.5) / (inside[n] - inside[n - 1]))
 
 
 def _uniform_edges(low: float, high: float, width: float) -> NDArray[np.float64]:

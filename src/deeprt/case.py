@@ -158,16 +158,17 @@ class PatientCase:
     def density(self) -> NDArray[np.float32]:
         """Relative electron density, (n_k, n_j, n_i) float32: patient, support and bolus; zero elsewhere.
 
-        The CT is averaged onto the grid in HU, goes through the table there, and counts with the share of each voxel
-        inside the external. Structures with a density of their own, and support and bolus with that of the CT, take
-        the place of what is there, the largest first: where they overlap the smaller one holds, and of equal ones
-        the one listed last. In a voxel that one fills partly, densities mix by share: support and bolus first take the
-        part outside the patient, all others are cut off at the external. A CT that shows a support or bolus counts in
-        full outside the patient in each voxel they touch, being a mean over it.
+        The CT is averaged onto the grid in HU and goes through the table there. In a voxel that lies partly outside
+        the external this mean already holds air; it counts up to the density of water in the share inside. Structures
+        with a density of their own, and support and bolus with that of the CT, take the place of what is there, the
+        largest first: where they overlap the smaller one holds, and of equal ones the one listed last. In a voxel
+        that one fills partly, densities mix by share: support and bolus first take the part outside the patient, all
+        others are cut off at the external. A CT that shows a support or bolus counts in full outside the patient in
+        each voxel they touch, being a mean over it.
         """
         external = self.external.fraction
         of_ct = self.hu_table.to_density(self.ct_hu)
-        density, covered = of_ct * external, external
+        density, covered = np.where(external < 1, np.minimum(of_ct, external), of_ct), external
         placed = [s for s in self.structures if s.density is not None or s.role in BESIDE_PATIENT]
         for s in sorted(placed, key=lambda s: -float(s.fraction.sum(dtype=np.float64))):
             beside = s.role in BESIDE_PATIENT

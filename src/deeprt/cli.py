@@ -14,7 +14,7 @@ from deeprt.commands import beams, commission, dose, evaluate, plan
 from deeprt.commands.options import RESEARCH_ONLY
 from deeprt.errors import InputError
 
-_COMMANDS = (plan, beams, dose, evaluate, commission)
+COMMANDS = {"plan": plan, "beams": beams, "dose": dose, "evaluate": evaluate, "commission": commission}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="deeprt", description=f"Plans IMRT in seconds. {RESEARCH_ONLY}")
     parser.add_argument("--version", action="version", version=f"deeprt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS:
+    for command in COMMANDS.values():
         command.add_command(commands)
     return parser
 

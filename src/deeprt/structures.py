@@ -62,7 +62,7 @@ class Structure:
         if not (low >= 0 and high <= 1 + 1e-6):
             raise ValueError(f"Structure '{self.name}': fractions must lie in 0 to 1, got {low} to {high}.")
         if self.density is not None and not 0 <= self.density < np.inf:
-            raise ValueError(f"Structure '{self.name}': the density must be finite and not negative, got {self.density}.")
+            raise ValueError(f"Structure '{self.name}': a density must be finite and not negative, got {self.density}.")
         if self.prescription_gy is not None:
             if self.role is not Role.TARGET:
                 raise ValueError(f"Structure '{self.name}': only a target has a prescription, its role is {self.role}.")

@@ -147,12 +147,11 @@ def _rounded(values: Float) -> Float:
 def _system(machine: Machine, curves: tuple[_Curve, ...], p: Float) -> tuple[Float, Float]:
     """Weighted equations of the Gaussians' weights: matrix (n_points, 3 * n_gaussians) and right side."""
     kernels, ssd, sad = _unweighted(p), machine.output.ssd_mm, machine.sad_mm
+    sigma = lateral_sigma_mm(replace(machine, kernels=kernels), ssd)
     rows, right = [], []
     for q in curves:
         from_source = np.hypot(ssd + q.depth_mm, q.x_mm)
-        lateral = lateral_integrals(
-            lateral_sigma_mm(kernels), *open_field(machine, q.field_mm), q.x_mm * sad / (ssd + q.depth_mm)
-        )
+        lateral = lateral_integrals(sigma, *open_field(machine, q.field_mm), q.x_mm * sad / (ssd + q.depth_mm))
         terms = depth_terms(kernels, q.depth_mm * from_source / (ssd + q.depth_mm)) * (sad / from_source) ** 2
         rows.append(np.einsum("kn,jn,n->nkj", terms, lateral, q.weight).reshape(q.dose.size, -1))
         right.append(q.weight * q.dose)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
-from deeprt.beams import Beam
+from deeprt.beams import Beam, source_to_surface_mm
 from deeprt.case import PatientCase
 from deeprt.delivery.control_points import beam_openings
 from deeprt.delivery.dose_of_plan import dose_of_openings
@@ -25,7 +24,6 @@ from deeprt.progress import Progress, Silent
 Float = NDArray[np.float64]
 
 _FAR_MM = 300.0  # an isocenter this far outside the case's grid belongs to another case
-_RAY_STEP_MM = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,24 +168,8 @@ def _beam_dose(
     sides = 2 * width * height / np.maximum(width + height, 1e-9)  # closed jaws count as a square of no side
     square = float(np.average(sides, weights=openings.mu))
     return BeamDose(
-        planned, machine.name, isocenter_gy, point_gy, surface_distance_mm(case, beam), float(depth), square
+        planned, machine.name, isocenter_gy, point_gy, source_to_surface_mm(case, beam), float(depth), square
     )
-
-
-def surface_distance_mm(case: PatientCase, beam: Beam) -> float | None:
-    """Distance from the source to the external structure along the beam's axis; None if the axis misses it."""
-    distance = np.arange(0.0, beam.sad_mm + 1000.0, _RAY_STEP_MM)
-    points = beam.source_lps - distance[:, None] * beam.rotation[:, 2]
-    index = case.grid.lps_to_index(points)[:, ::-1].T
-    # Half of a voxel's share lies on its face also at the border of the grid.
-    inside = map_coordinates(case.external.fraction, index, order=1, mode="grid-constant", output=np.float64)
-    met = np.flatnonzero(inside >= 0.5)
-    if met.size == 0:
-        return None
-    n = int(met[0])
-    if n == 0:
-        return 0.0
-    return float(distance[n] - _RAY_STEP_MM * (inside[n] - 0.5) / (inside[n] - inside[n - 1]))
 
 
 def _notes(case: PatientCase, plan: ExistingPlan, parts: Sequence[BeamDose]) -> tuple[str, ...]:

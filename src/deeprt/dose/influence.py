@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeprt.beams import Beam
+from deeprt.beams import Beam, source_to_surface_mm
 from deeprt.case import PatientCase
 from deeprt.dose.gather import bilinear_gather, image_axis, some_rows, transposed
 from deeprt.dose.kernels import depth_terms, gy_per_mu_scale, lateral_sigma_mm, line_integrals
@@ -48,6 +48,7 @@ class BeamInfluence:
     spread_y : (3 * n_v, n_gaussians * n_rows) float32, factor of ``C_k`` along +Yb with the Gaussians' weights
     pixel_factors : (n_open,) float32, ``P``: horns, and head scatter of the rectangle that bounds the open beamlets
     machine : beam model, from which the factors for other pixels follow
+    sigma_mm : (n_gaussians,) widths of the lateral Gaussians, penumbra included, at the SSD of the beam
     """
 
     beam: Beam
@@ -59,6 +60,7 @@ class BeamInfluence:
     spread_y: Tensor
     pixel_factors: Tensor
     machine: Machine
+    sigma_mm: NDArray[np.float64]
 
     @cached_property
     def scatter(self) -> Tensor:
@@ -119,7 +121,7 @@ class BeamInfluence:
         mask = np.ones((y_edges_mm.size - 1, x_edges_mm.size - 1), bool) if open_ is None else open_
         beam = replace(self.beam, x_edges_mm=x_edges_mm, y_edges_mm=y_edges_mm, open_beamlets=mask)
         device = self.depth_factors.device
-        spread_x, spread_y = _spreads(self.machine.kernels, beam, self.u_mm, self.v_mm, device)
+        spread_x, spread_y = _spreads(self.machine.kernels, self.sigma_mm, beam, self.u_mm, self.v_mm, device)
         factors = _float(_pixel_factors(self.machine, beam), device)
         return replace(self, beam=beam, spread_x=spread_x, spread_y=spread_y, pixel_factors=factors)
 
@@ -268,7 +270,9 @@ def beam_influence(
     depth = radiological_depth(case.density, case.grid, beam.source_lps, points)
     scale = gy_per_mu_scale(machine) * (machine.sad_mm / np.linalg.norm(points - beam.source_lps, axis=1)) ** 2
     u_mm, v_mm = image_axis(u), image_axis(v)
-    spread_x, spread_y = _spreads(machine.kernels, beam, u_mm, v_mm, device)
+    # Where the axis misses the patient there is no SSD; that of the calibration is as good as any.
+    sigma_mm = lateral_sigma_mm(machine, source_to_surface_mm(case, beam) or machine.output.ssd_mm)
+    spread_x, spread_y = _spreads(machine.kernels, sigma_mm, beam, u_mm, v_mm, device)
     return BeamInfluence(
         beam=beam,
         depth_factors=_float(scale * depth_terms(machine.kernels, depth), device),
@@ -279,16 +283,21 @@ def beam_influence(
         spread_y=spread_y,
         pixel_factors=_float(_pixel_factors(machine, beam), device),
         machine=machine,
+        sigma_mm=sigma_mm,
     )
 
 
 def _spreads(
-    kernels: Kernels, beam: Beam, u_mm: NDArray[np.float64], v_mm: NDArray[np.float64], device: torch.device
+    kernels: Kernels,
+    sigma_mm: NDArray[np.float64],
+    beam: Beam,
+    u_mm: NDArray[np.float64],
+    v_mm: NDArray[np.float64],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Factors of the convolution along +Xb and +Yb, as `BeamInfluence` holds them."""
-    sigma = lateral_sigma_mm(kernels)
-    along_x = line_integrals(sigma, u_mm, beam.x_edges_mm)  # (n_gaussians, n_u, n_cols)
-    along_y = line_integrals(sigma, v_mm, beam.y_edges_mm)  # (n_gaussians, n_v, n_rows)
+    along_x = line_integrals(sigma_mm, u_mm, beam.x_edges_mm)  # (n_gaussians, n_u, n_cols)
+    along_y = line_integrals(sigma_mm, v_mm, beam.y_edges_mm)  # (n_gaussians, n_v, n_rows)
     weighted = np.einsum("kj,jvr->kvjr", kernels.weight, along_y)
     return (
         _float(along_x.transpose(2, 0, 1).reshape(beam.x_edges_mm.size - 1, -1), device),

@@ -9,6 +9,7 @@ from scipy.special import ndtr
 from deeprt.machine import Kernels, Machine
 
 _PIXEL_MM = 5.0  # within which the horns are taken as constant
+_TYPICAL_DEPTH_MM = 100.0  # at 900 mm SSD the true scale differs from this by 1 % at the surface and at 20 cm
 
 
 def depth_terms(kernels: Kernels, depth_mm: ArrayLike) -> NDArray[np.float64]:
@@ -28,9 +29,16 @@ def depth_terms(kernels: Kernels, depth_mm: ArrayLike) -> NDArray[np.float64]:
     return np.stack([beta / (beta - m) * (primary - np.exp(-beta * d)) for beta in kernels.beta_per_mm])
 
 
-def lateral_sigma_mm(kernels: Kernels) -> NDArray[np.float64]:
-    """Widths of the Gaussians with the source's penumbra included, (n_gaussians,)."""
-    return np.hypot(kernels.sigma_mm, kernels.penumbra_sigma_mm)
+def lateral_sigma_mm(machine: Machine, ssd_mm: float) -> NDArray[np.float64]:
+    """Widths of the Gaussians at the isocenter plane for a surface at ``ssd_mm``, penumbra included, (n_gaussians,).
+
+    In water the kernels have the same widths wherever the source is; seen on the isocenter plane they scale with the
+    inverse of the distance from the source. Machines hold them for the SSD of their output, and the ratio of distances
+    at a depth that is typical of the isocenter's stands for all depths. (Planning systems after Bortfeld et al.
+    tabulate the kernels by SSD instead.)
+    """
+    scale = (machine.output.ssd_mm + _TYPICAL_DEPTH_MM) / (ssd_mm + _TYPICAL_DEPTH_MM)
+    return np.hypot(scale * machine.kernels.sigma_mm, machine.kernels.penumbra_sigma_mm)
 
 
 def line_integrals(sigma_mm: NDArray[np.float64], at_mm: ArrayLike, edges_mm: ArrayLike) -> NDArray[np.float64]:
@@ -96,7 +104,7 @@ def _relative_dose(
     depth, x = np.asarray(depth_mm, float), np.asarray(x_mm, float)
     from_source = np.hypot(ssd_mm + depth, x)
     lateral = lateral_integrals(
-        lateral_sigma_mm(machine.kernels), *open_field(machine, field_mm), x * machine.sad_mm / (ssd_mm + depth)
+        lateral_sigma_mm(machine, ssd_mm), *open_field(machine, field_mm), x * machine.sad_mm / (ssd_mm + depth)
     )
     terms = depth_terms(machine.kernels, depth * from_source / (ssd_mm + depth))
     inverse_square = (machine.sad_mm / from_source) ** 2

@@ -12,7 +12,7 @@ from deeprt.case import PatientCase
 from deeprt.evaluation.criteria import Criterion, CriterionResult, NotApplicable, judge
 from deeprt.evaluation.dvh import Dvh, structure_dvh
 from deeprt.evaluation.metrics import StructureMetrics, TargetMetrics, structure_metrics, target_metrics
-from deeprt.structures import Role
+from deeprt.structures import BESIDE_PATIENT, Role
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class PlanReport:
 
     Parameters
     ----------
-    structures : in the case's order; empty ones are left out
+    structures : in the case's order; empty ones, support and bolus are left out
     goals : results in the order of the criteria
     not_applicable : criteria that could not be evaluated, and why
     """
@@ -75,7 +75,7 @@ def evaluate(case: PatientCase, dose_gy: NDArray[np.float32], criteria: Sequence
         raise ValueError("The dose must be finite in every voxel.")
     reports = []
     for s in case.structures:
-        if s.is_empty:
+        if s.is_empty or s.role in BESIDE_PATIENT:
             continue
         curve = structure_dvh(dose_gy, s.fraction, case.grid.voxel_volume_cc)
         indices = target_metrics(dose_gy, s, curve, case.external) if s.prescription_gy is not None else None

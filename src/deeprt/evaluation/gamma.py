@@ -58,34 +58,17 @@ def gamma_index(
         raise ValueError("Gamma needs a positive dose and distance tolerance, largest gamma and spacing.")
     if interpolation < 1:
         raise ValueError(f"Gamma needs at least one step of its lattice per distance, got {interpolation}.")
-    maximum = float(reference_gy.max())
-    if maximum <= 0:
+    if (maximum := float(reference_gy.max())) <= 0:
         raise ValueError("Gamma needs a reference dose that is positive somewhere.")
     compared = (reference_gy >= threshold_percent / 100 * maximum) & (reference_gy > 0)
     voxels = np.argwhere(compared if within is None else compared & within)
     reference = reference_gy[tuple(voxels.T)].astype(np.float64)
     tolerance = dose_percent / 100 * (reference if local else np.full_like(reference, maximum))
-    evaluated = evaluated_gy.astype(np.float64)
-    spacing = np.asarray(spacing_mm, float)
-    offsets_mm, distance2 = _lattice(distance_mm, max_gamma, interpolation)
-    corners, weights = _corners(offsets_mm / spacing)
-    reach = int(np.abs(corners).max())
-    # Unknown dose around the grid is so large that it is never near; infinity would spoil corners of weight zero.
-    padded = np.pad(evaluated, reach, constant_values=_UNKNOWN)
-    strides = np.array(padded.strides) // padded.itemsize
     gamma = np.full(reference_gy.shape, np.nan)
-    gamma[tuple(voxels.T)] = _search(
-        padded.ravel(),
-        (voxels + reach) @ strides,
-        reference,
-        tolerance,
-        corners @ strides,
-        weights,
-        np.append(np.flatnonzero(np.diff(distance2, prepend=-1.0)), distance2.size),
-        distance2,
-        _steepest(evaluated, spacing, max_gamma * distance_mm)[tuple(voxels.T)] * distance_mm,
-        max_gamma,
-    )
+    gamma[tuple(voxels.T)] = _gamma_of(
+        voxels, reference, tolerance, evaluated_gy.astype(np.float64), np.asarray(spacing_mm, float),
+        distance_mm=distance_mm, max_gamma=max_gamma, interpolation=interpolation,
+    )  # fmt: skip
     return gamma
 
 
@@ -95,6 +78,33 @@ def pass_rate(gamma: NDArray[np.float64]) -> float:
     if compared.size == 0:
         raise ValueError("No voxel was compared, so there is no pass rate.")
     return float(np.mean(compared <= 1))
+
+
+def _gamma_of(
+    voxels: NDArray[np.int64],
+    reference: NDArray[np.float64],
+    tolerance: NDArray[np.float64],
+    evaluated: NDArray[np.float64],
+    spacing_mm: NDArray[np.float64],
+    *,
+    distance_mm: float,
+    max_gamma: float,
+    interpolation: int,
+) -> NDArray[np.float64]:
+    """Gamma of voxels, (n, 3) indices k, j, i, with their reference doses and tolerances, (n,) Gy; -> (n,)."""
+    offsets_mm, distance2 = _lattice(distance_mm, max_gamma, interpolation)
+    corners, weights = _corners(offsets_mm / spacing_mm)
+    reach = int(np.abs(corners).max())
+    # Unknown dose around the grid is so large that it is never near; infinity would spoil corners of weight zero.
+    padded = np.pad(evaluated, reach, constant_values=_UNKNOWN)
+    strides = np.array(padded.strides) // padded.itemsize
+    shells = np.append(np.flatnonzero(np.diff(distance2, prepend=-1.0)), distance2.size)
+    steepest = _steepest(evaluated, spacing_mm, max_gamma * distance_mm)[tuple(voxels.T)] * distance_mm
+    places = (voxels + reach) @ strides
+    found: NDArray[np.float64] = _search(
+        padded.ravel(), places, reference, tolerance, corners @ strides, weights, shells, distance2, steepest, max_gamma
+    )
+    return found
 
 
 def _lattice(
