@@ -134,7 +134,7 @@ def test_layers_of_two_densities_attenuate_by_their_thickness_and_distance():
     depth = slant * (points[:, 1] + 90.0 - 0.7 * passed_light)
     sideways = np.abs(points[:, [0, 2]]).max(axis=1)
     inner = (sideways > 0) & (sideways < 20)  # rays that enter through the top, in the field's plateau
-    expected = direct_dose(MACHINE, np.ones(beam.open_beamlets.shape), beam, points[inner], depth[inner])
+    expected = direct_dose(MACHINE, np.ones(beam.open_beamlets.shape), beam, points[inner], depth[inner], 910.0)
     assert_allclose(influence.dose(fluence)[0][inner], expected, rtol=IMAGE_SAMPLING)
 
 

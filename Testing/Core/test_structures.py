@@ -53,5 +53,5 @@ def test_only_targets_are_prescribed_a_positive_dose():
 
 @pytest.mark.parametrize("density", [-0.1, np.nan, np.inf])
 def test_an_impossible_density_is_an_error(density):
-    with pytest.raises(ValueError, match="'Rod': the density must be finite and not negative"):
+    with pytest.raises(ValueError, match="'Rod': a density must be finite and not negative"):
         Structure("Rod", Role.OTHER, np.ones((1, 1, 1), np.float32), density=density)
