@@ -34,7 +34,7 @@ from deeprt.dose.kernels import axis_dose
 from deeprt.evaluation.gamma import gamma_index, pass_rate
 from deeprt.evaluation.report import write_whole
 from deeprt.geometry import Grid
-from deeprt.machine import Machine
+from deeprt.machine import HeadScatter, Machine, OffAxis
 from deeprt.machine_file import read_machine
 from deeprt.structures import Role, Structure
 
@@ -114,6 +114,9 @@ def run_pydosert(
             tips_mm=np.concatenate([p.tips_mm + outward for p in chosen]),
             jaws_mm=np.repeat([[WIDENED_MM - p.half_mm, p.half_mm - WIDENED_MM] for p in chosen], n_of, axis=0),
             mu=np.concatenate([p.mu for p in chosen]),
+            ssd_mm=SSD_MM,
+            axis_depths_mm=np.array(AXIS_DEPTHS_MM),
+            square_halves_mm=np.array([p.half_mm for p in chosen if p.mu.size == 1]),
             n_threads=n_threads,
         )
         command = [str(python), str(Path(__file__).with_name("pydosert_dose.py")), str(job), str(result)]
@@ -200,6 +203,15 @@ def to_markdown(report: dict[str, Any]) -> str:
         cells = " | ".join(f"{row['difference_percent']:+.1f} %" for row in p["axis"])
         lines.append(f"| {p['name']} | {p['gamma_2_percent_2_mm']} % | {p['gamma_2_percent_2_mm_beyond_15_mm']} % "
                      f"| {cells} |")  # fmt: skip
+    lines += ["", "Both against PyDoseRT's kernel integrated over the square field, in percent:", "",
+              "| Field | Program | " + " | ".join(f"{d:g} mm" for d in AXIS_DEPTHS_MM) + " |",
+              "|---|---|" + "---|" * len(AXIS_DEPTHS_MM)]  # fmt: skip
+    for p in report["plans"]:
+        for name, key in (("PyDoseRT", "pydosert_cgy"), ("DeepRT", "deeprt_cgy")):
+            pairs = zip(p["axis"], p.get("integrated_kernel_cgy", []), strict=False)
+            cells = " | ".join(f"{100 * (row[key] / exact - 1):+.1f} %" for row, exact in pairs)
+            if cells:
+                lines.append(f"| {p['name']} | {name} | {cells} |")
     lines += ["", "Profiles along leaf travel:", "",
               "| Field | Depth | Largest difference in the inner 80 % | Half width, PyDoseRT | DeepRT |",
               "|---|---|---|---|---|"]  # fmt: skip
@@ -229,21 +241,18 @@ python Testing/Benchmarks/against_pydosert.py
 
 Water of 303 mm, 3 mm voxels, isocenter 10 cm deep at SSD 90 cm, gantry 0. PyDoseRT computes with the kernel of Nyholm
 et al. (2006) at TPR20,10 = {tpr}; `generic_6mv` (whose model gives TPR20,10 = {own_tpr}) is commissioned to tables of
-that kernel. PyDoseRT has DeepRT's leaves, penumbra, horns, head scatter and rounded tips here; leaf transmission is off
-in both, since PyDoseRT has no jaws along leaf travel. Both doses are 1 cGy per MU at 10 cm depth in the
-10 cm x 10 cm field; nothing else is scaled.
+that kernel. PyDoseRT has DeepRT's leaves, penumbra and rounded tips here. Horns and head scatter are off in both, so
+that the kernel itself can be integrated beside them, and leaf transmission, since PyDoseRT has no jaws along leaf
+travel. Both doses are 1 cGy per MU at 10 cm depth in the 10 cm x 10 cm field; nothing else is scaled.
 
 ## Dose on the axis: DeepRT minus PyDoseRT, in percent of the local dose
 """
 
 _TAIL = """## Differences explained
 
-- PyDoseRT samples fluence and kernel at the centers of voxels; DeepRT integrates both exactly. With voxels of 9 mm
-  (`--quick`) the differences within the 5 cm x 5 cm field grow to about 5 %.
-- PyDoseRT's kernel keeps its width in millimeters at every depth; DeepRT's, fixed at the isocenter plane, widens with
-  the distance from the source.
-- The rest is of the size of what the commissioning of `generic_6mv` leaves between model and tables: see
-  [dose.md](../dose.md).
+- Integrated over the square fields, the kernel is the reference of both: what DeepRT is off it is what commissioning
+  leaves between model and tables ([dose.md](../dose.md)); what PyDoseRT is off it comes from sampling fluence and
+  kernel at the centers of voxels. With voxels of 9 mm (`--quick`) that grows.
 - PyDoseRT opens leaves and jaws by half a millimeter beyond their positions (half a pixel of its fluence map), which
   is undone here.
 - PyDoseRT's kernel is chosen by the depth on the beam's axis, which is exact in this phantom and not in a patient.
@@ -258,7 +267,12 @@ def main() -> None:
     options = parser.parse_args()
     python = environment("pydosert", REQUIREMENTS)
     machine = read_machine("generic_6mv")
-    machine = replace(machine, mlc=replace(machine.mlc, transmission=0.0))
+    machine = replace(
+        machine,
+        mlc=replace(machine.mlc, transmission=0.0),
+        head_scatter=HeadScatter(np.array([100.0]), np.array([1.0])),
+        off_axis=OffAxis(np.array([0.0]), np.array([1.0])),
+    )
     case, isocenter = water(9.0 if options.quick else 3.0)
     chosen = plans(machine)
     theirs = run_pydosert(python, machine, chosen, case, torch.get_num_threads())
@@ -280,6 +294,11 @@ def main() -> None:
     for number, plan in enumerate(chosen):
         dose, first, again = ours[number]
         row = side_by_side(plan, scales[0] * theirs["dose"][number], scales[1] * dose, case.grid)
+        if number < len(theirs["integrated_kernel"]):
+            kernel = theirs["integrated_kernel"]
+            row["integrated_kernel_cgy"] = np.round(
+                plan.mu[0] * kernel[number] / kernel[0][AXIS_DEPTHS_MM.index(ISOCENTER_DEPTH_MM)], 2
+            ).tolist()
         row["seconds"] = {
             "pydosert": round(float(theirs["seconds"][number]), 3),
             "pydosert_again": round(float(theirs["seconds_again"][number]), 3),

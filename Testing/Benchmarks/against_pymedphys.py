@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 from planning import surroundings
 from scipy.ndimage import gaussian_filter, shift
 
+from deeprt.config import PlanningConfig
 from deeprt.evaluation.gamma import gamma_index, pass_rate
+from deeprt.pipeline import plan_case
+from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ("pymedphys==0.41.0", "numpy", "scipy", "interpolation")
@@ -30,6 +33,7 @@ THRESHOLD_PERCENT = 10.0
 STEPS = (10, 40)  # per distance; agreement is asked for at the last, where both have converged
 MAX_GAMMA = 1.1  # a pass rate needs no more, and the finest search of pymedphys takes minutes beyond
 SEED = 3
+PLAN_HALF_VOXELS = 12  # half a side of the cube around the isocenter that is compared
 AGREEMENT_PERCENT = 0.1
 ROUNDED_LIMIT = 1.0005  # passes with gamma to three decimals
 
@@ -104,7 +108,23 @@ def pairs(scale: float) -> tuple[Pair, ...]:
     return (
         Pair("field, shifted and scaled by 1.5 %", field.astype(np.float32), moved.astype(np.float32), spacing),
         Pair("random, disturbed by up to 6 %", random.astype(np.float32), disturbed.astype(np.float32), spacing),
+        plan_pair(scale),
     )
+
+
+def plan_pair(scale: float) -> Pair:
+    """Dose of the optimized fluence of a virtual patient's plan, and of its segments, around the target."""
+    config = PlanningConfig(seed=SEED)
+    result = plan_case(load_case(VIRTUAL_PROSTATE, config), config)
+    grid = result.case.grid
+    center = np.rint(grid.lps_to_index(result.case.isocenter_lps())[0]).astype(int)[::-1]
+    half = int(scale * PLAN_HALF_VOXELS)
+    box = tuple(slice(c - half, c + half) for c in center)
+    spacing = tuple(float(s) for s in grid.spacing_mm[::-1])
+    return Pair(
+        "plan of a virtual patient, its ideal fluence against its segments", result.solution.dose_gy[box],
+        result.dose_gy[box], (spacing[0], spacing[1], spacing[2]),
+    )  # fmt: skip
 
 
 def compare(
