@@ -32,7 +32,7 @@ from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.dose.influence import dose_influence
 from deeprt.dose.kernels import axis_dose
 from deeprt.evaluation.gamma import gamma_index, pass_rate
-from deeprt.evaluation.report import write_whole
+from deeprt.files import write_whole
 from deeprt.geometry import Grid
 from deeprt.machine import HeadScatter, Machine, OffAxis
 from deeprt.machine_file import read_machine

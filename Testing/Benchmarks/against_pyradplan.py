@@ -34,7 +34,7 @@ from deeprt.case import PatientCase
 from deeprt.config import PlanningConfig
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.gamma import gamma_index, pass_rate
-from deeprt.evaluation.report import write_whole
+from deeprt.files import write_whole
 from deeprt.geometry import Grid
 from deeprt.machine import Machine, OffAxis
 from deeprt.machine_file import read_machine

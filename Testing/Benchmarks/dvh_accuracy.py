@@ -23,7 +23,7 @@ from deeprt.dicom.scan import read_header
 from deeprt.dicom.source import DrawnStructure
 from deeprt.dicom.structure_set import read_structures
 from deeprt.evaluation.dvh import Dvh, dvh, structure_dvh
-from deeprt.evaluation.report import write_whole
+from deeprt.files import write_whole
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT.parent / "shared" / "cases"

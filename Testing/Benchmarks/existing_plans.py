@@ -80,14 +80,16 @@ def stated_beam_doses(path: Path, machines: list[Machine], spacing_mm: float) ->
         alone = replace(plan, beams=(beam,))
         case = _box(alone, beam.sad_mm - beam.ssd_mm, spacing_mm)
         (part,) = dose_of_existing_plan(case, alone, [machine]).beams
-        assert part.point_gy is not None and beam.point_dose_gy is not None
+        assert part.point_gy_per_fraction is not None and beam.stated_point_gy_per_fraction is not None
         found.append(
             {
                 "beam": beam.name,
                 "depth_mm": round(part.effective_depth_mm, 1),
-                "plan_gy": beam.point_dose_gy,
-                "gy": round(part.point_gy, 4),
-                "deviation_percent": round(100 * (part.point_gy / beam.point_dose_gy - 1), 2),
+                "plan_gy": beam.stated_point_gy_per_fraction,
+                "gy": round(part.point_gy_per_fraction, 4),
+                "deviation_percent": round(
+                    100 * (part.point_gy_per_fraction / beam.stated_point_gy_per_fraction - 1), 2
+                ),
             }
         )
     return found

@@ -153,9 +153,31 @@ def test_a_dose_is_replaced_only_when_told_to(tmp_path, monkeypatch) -> None:
     case, _, dataset = a_study()
     arguments = ("folder", "--plan", saved(dataset, tmp_path), "--out", tmp_path / "out")
     run(monkeypatch, case, *arguments)
-    with pytest.raises(InputError, match=r"already holds a dose\.json"):
+    with pytest.raises(InputError, match=r"already holds 'dose\.json'"):
         run(monkeypatch, case, *arguments)
     assert run(monkeypatch, case, *arguments, "--overwrite") == 0
+
+
+def test_the_dose_of_another_program_stays_even_if_overwriting_is_allowed(tmp_path, monkeypatch) -> None:
+    case, _, dataset = a_study()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "RTDOSE.dcm").write_bytes(b"theirs")
+    arguments = ("folder", "--plan", saved(dataset, tmp_path), "--out", tmp_path / "out", "--overwrite")
+    with pytest.raises(InputError, match=r"RTDOSE\.dcm' was not written by deeprt dose and stays"):
+        run(monkeypatch, case, *arguments)
+    assert (tmp_path / "out" / "RTDOSE.dcm").read_bytes() == b"theirs"
+
+
+def test_the_machine_of_a_configuration_is_used(tmp_path, monkeypatch) -> None:
+    case, _, dataset = a_study()
+    config = tmp_path / "settings.toml"
+    config.write_text('machine = "generic_15mv"\n', encoding="utf-8")
+    arguments = ("folder", "--plan", saved(dataset, tmp_path), "--out", tmp_path / "out", "--config", config)
+    with pytest.raises(InputError, match=r"has 6 MV, and there is no machine of that energy \(there are: generic_15mv"):
+        run(monkeypatch, case, *arguments)
+    config.write_text("n_fractions = 5\n", encoding="utf-8")
+    with pytest.raises(InputError, match="The number of fractions is the plan's own"):
+        run(monkeypatch, case, *arguments)
 
 
 def test_fractions_are_the_plans_own(tmp_path, monkeypatch) -> None:

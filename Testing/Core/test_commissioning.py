@@ -136,6 +136,8 @@ def test_a_known_machine_is_found_again_from_its_dose(tmp_path):
         ("depth_doses.csv", lambda r: [*r[:5], ["30", "15", "n/a"], *r[6:]], "row 6, column 3: expected a number"),
         ("depth_doses.csv", lambda r: [x for x in r if x[0] in ("field_mm", "100")], "at least 3 are needed"),
         ("depth_doses.csv", lambda r: r[:1], "has no rows"),
+        ("depth_doses.csv", lambda r: [*r[:-1], ["400", "300", "0"]], "a dose below the surface is zero"),
+        ("profiles.csv", lambda r: [r[0], *([f, d, x, 0 if abs(float(x)) < 9 else v] for f, d, x, v in r[1:])], "no dose"),
         ("depth_doses.csv", lambda r: [*r[:5], ["30", "15", "-4"], *r[6:]], "a dose is negative"),
         ("output_factors.csv", lambda r: [r[0], *([f, 2 * float(s), c] for f, s, c in r[1:])], "so divide all by it"),
         ("output_factors.csv", lambda r: [x for x in r if x[0] != "100"], "lacks the reference field of 100 mm"),
@@ -148,6 +150,25 @@ def test_a_known_machine_is_found_again_from_its_dose(tmp_path):
 )  # fmt: skip
 def test_data_that_cannot_be_right_is_refused(tables, file, change, message):
     rewrite(tables / file, change)
+    with pytest.raises(InputError, match=message):
+        read_measurements(tables)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        ("gy_per_mu = 0.01", "gy_per_mu = 1.0", "gy_per_mu is 1, not within 0.001 to 0.05; it is in Gy per MU"),
+        ("depth_mm = 15.0", "depth_mm = 1.5", "reference.depth_mm is 1.5, not within 5 to 300; it is in mm"),
+        ("output_factor_depth_mm = 100.0", "output_factor_depth_mm = 10.0", "output_factor_depth_mm is 10, not within"),
+        ("ssd_mm = 1000.0", "ssd_mm = 100.0", "reference.ssd_mm is 100, not within"),
+        ("energy_mv = 6.0", 'energy_mv = 6.0\nlike = "photons_Generic.mat"', "like must name a shipped machine"),
+    ],
+)
+def test_reference_conditions_in_another_unit_are_refused(tables, was, becomes, message):
+    settings = tables / "measurements.toml"
+    text = settings.read_text(encoding="utf-8")
+    assert was in text
+    settings.write_text(text.replace(was, becomes), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         read_measurements(tables)
 

@@ -168,7 +168,7 @@ def test_contents_that_do_not_belong_together_are_refused():
 @pytest.fixture
 def doses(tmp_path, monkeypatch):
     """Two dose files for the sample case, which stands in for whatever the command is asked to read."""
-    monkeypatch.setattr("deeprt.preparation.load_case", lambda *_: CASE)
+    monkeypatch.setattr("deeprt.preparation.load_case", lambda *_, **__: CASE)
     for name, factor in (("a", 1.05), ("b", 1.0)):
         image = SimpleITK.GetImageFromArray(a_dose(factor))
         image.SetOrigin(CASE.grid.index_to_lps[:3, 3].tolist())

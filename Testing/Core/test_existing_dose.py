@@ -23,6 +23,7 @@ from Core.samples import (
 from numpy.testing import assert_allclose
 
 from deeprt.beams import BeamAngles, source_to_surface_mm
+from deeprt.case import PatientCase
 from deeprt.delivery.dose_of_plan import dose_of_plan
 from deeprt.delivery.existing_dose import dose_of_existing_plan
 from deeprt.delivery.existing_plan import WITHDRAWN_MM, ExistingPlan, PlannedBeam, with_machines
@@ -32,6 +33,7 @@ from deeprt.dose.influence import dose_influence
 from deeprt.dose.kernels import axis_dose
 from deeprt.errors import InputError
 from deeprt.machine import HeadScatter
+from deeprt.structures import Role, Structure
 
 # As `with_machines` gives it to a beam without leaves.
 OPEN = replace(MACHINE, mlc=replace(MACHINE.mlc, leaf_edges_mm=np.array([-WITHDRAWN_MM, WITHDRAWN_MM])))
@@ -81,11 +83,11 @@ def test_an_open_field_gives_the_closed_form_on_its_axis() -> None:
     # The horns bend the fluence around the axis a little, which the closed form on the axis does not know.
     scatter = MACHINE.head_scatter.of_opening(100.0, 100.0)
     expected = 100 * scatter * axis_dose(MACHINE, [depth], field_mm=100.0, ssd_mm=1000.0 - depth)[0]
-    assert_allclose(part.isocenter_gy, expected, rtol=0.02)
+    assert_allclose(part.isocenter_gy_per_fraction, expected, rtol=0.02)
     assert_allclose(part.effective_depth_mm, depth, rtol=1e-5)
     assert_allclose(part.ssd_mm, 1000.0 - depth, atol=0.01)
     assert_allclose(part.equivalent_square_mm, 100.0)
-    assert_allclose(result.isocenters_gy, [5 * part.isocenter_gy], rtol=1e-6)
+    assert_allclose(result.isocenters_gy, [5 * part.isocenter_gy_per_fraction], rtol=1e-6)
 
 
 def test_fractions_belong_to_each_beam() -> None:
@@ -182,6 +184,30 @@ def test_a_plan_of_another_patient_is_refused_or_noted() -> None:
     ]  # fmt: skip
 
 
+def test_a_bolus_attenuates_in_the_beams_that_have_one_unless_the_ct_shows_it() -> None:
+    phantom = a_uniform_phantom(a_centered_grid(n=21, spacing_mm=5.0))
+    y = phantom.grid.points_lps()[:, 1].reshape(phantom.grid.shape)
+    body = Structure("Body", Role.EXTERNAL, (y > -40).astype(np.float32))
+    bolus = Structure("Bolus", Role.BOLUS, ((y < -40) & (y > -52)).astype(np.float32), density=1.0)
+    case = replace(phantom, structures=(body, *phantom.structures[1:], bolus))
+    bare = an_open_beam()
+
+    def depth(case: PatientCase, beam: PlannedBeam) -> float:
+        return dose_of_existing_plan(case, a_plan(beam), [OPEN]).beams[0].effective_depth_mm
+
+    covered = replace(bare, has_bolus=True)
+    assert_allclose(depth(case, covered) - depth(case, bare), 10.0, atol=1e-3)
+    shown = replace(case, structures=(*case.structures[:-1], replace(bolus, density=None)))
+    assert_allclose([depth(shown, bare), depth(shown, covered)], depth(case, covered), atol=1e-3)
+    with pytest.raises(InputError, match=r"Beam 3 'Open' has a bolus, but no structure of the case is one"):
+        depth(replace(case, structures=case.structures[:-1]), covered)
+
+
+def test_two_machines_of_one_energy_are_refused() -> None:
+    with pytest.raises(InputError, match="both have 6 MV; give one of them"):
+        with_machines(a_plan(an_open_beam()), [MACHINE, replace(MACHINE, name="other")])
+
+
 def test_closed_jaws_are_refused() -> None:
     case = a_uniform_phantom(a_centered_grid(n=9))
     with pytest.raises(InputError, match="Beam 3 'Open' is closed"):
@@ -190,12 +216,12 @@ def test_closed_jaws_are_refused() -> None:
 
 def test_the_stated_dose_point_is_computed_too_and_moves_with_the_plan() -> None:
     case = a_uniform_phantom(a_centered_grid(n=15, spacing_mm=8.0))
-    beam = replace(an_open_beam(), point_lps=np.zeros(3), point_dose_gy=0.8)
+    beam = replace(an_open_beam(), point_lps=np.zeros(3), stated_point_gy_per_fraction=0.8)
     (part,) = dose_of_existing_plan(case, a_plan(beam), [OPEN]).beams
-    assert part.point_gy == pytest.approx(part.isocenter_gy, rel=1e-6)
+    assert part.point_gy_per_fraction == pytest.approx(part.isocenter_gy_per_fraction, rel=1e-6)
     moved = a_plan(beam).moved(np.array([0.0, 20.0, 0.0]))
     (deeper,) = dose_of_existing_plan(case, moved, [OPEN]).beams
-    assert deeper.point_gy == pytest.approx(deeper.isocenter_gy, rel=1e-6)
+    assert deeper.point_gy_per_fraction == pytest.approx(deeper.isocenter_gy_per_fraction, rel=1e-6)
     assert deeper.effective_depth_mm == pytest.approx(part.effective_depth_mm + 20)
 
 

@@ -10,7 +10,6 @@ from scipy.stats import norm
 
 from deeprt.dose.kernels import (
     axis_dose,
-    depth_terms,
     gy_per_mu_scale,
     lateral_sigma_mm,
     line_integrals,
@@ -62,11 +61,11 @@ def test_depth_terms_solve_their_differential_equation():
     # D' + β D = β e^(−m d) with D(0) = 0: each term is the primary fluence, laid down with the decay constant β.
     depth, h = np.linspace(1.0, 300.0, 200), 1e-3
     primary = np.exp(-KERNELS.attenuation_per_mm * depth)
-    slope = (depth_terms(KERNELS, depth + h) - depth_terms(KERNELS, depth - h)) / (2 * h)
+    slope = (KERNELS.depth_terms(depth + h) - KERNELS.depth_terms(depth - h)) / (2 * h)
     beta = KERNELS.beta_per_mm[:, None]
-    assert_allclose(slope + beta * depth_terms(KERNELS, depth), beta * primary, rtol=1e-6)
-    assert_allclose(depth_terms(KERNELS, 0.0), 0, atol=1e-15)
-    assert depth_terms(KERNELS, np.zeros((4, 5))).shape == (3, 4, 5)
+    assert_allclose(slope + beta * KERNELS.depth_terms(depth), beta * primary, rtol=1e-6)
+    assert_allclose(KERNELS.depth_terms(0.0), 0, atol=1e-15)
+    assert KERNELS.depth_terms(np.zeros((4, 5))).shape == (3, 4, 5)
 
 
 def test_line_integrals_agree_with_quadrature():
@@ -129,7 +128,7 @@ def test_the_calibration_scales_the_axis_dose():
     assert gy_per_mu_scale(MACHINE) > 0
     shares = line_integrals(lateral_sigma_mm(MACHINE, 1000.0), [0.0], [-50.0, 50.0])[:, 0, 0] ** 2
     depth = MACHINE.output.depth_mm
-    relative = (KERNELS.weight @ shares) @ depth_terms(KERNELS, depth) * (1000.0 / (1000.0 + depth)) ** 2
+    relative = (KERNELS.weight @ shares) @ KERNELS.depth_terms(depth) * (1000.0 / (1000.0 + depth)) ** 2
     assert_allclose(gy_per_mu_scale(MACHINE) * relative, 0.01)
 
 

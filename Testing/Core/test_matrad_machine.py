@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from scipy.special import ndtr
 
-from deeprt.dose.kernels import axis_dose, depth_terms, gy_per_mu_scale, square_field_dose
+from deeprt.dose.kernels import axis_dose, gy_per_mu_scale, square_field_dose
 from deeprt.errors import InputError
 from deeprt.machine import OffAxis
 from deeprt.machine_file import read_machine
@@ -169,7 +169,7 @@ def test_profiles_of_the_shipped_machine_of_pyradplan_agree_with_its_kernels_con
     edge = 0.5 * (np.abs(np.abs(x) - field_mm / 2) < 1e-9)  # a cell on the edge is half in the field
     fluence = gaussian_filter(np.outer(inside + edge, inside + edge), machine.kernels.penumbra_sigma_mm / CELL_MM)
     for depth_mm in (15.0, 100.0, 200.0):
-        terms = depth_terms(machine.kernels, depth_mm)
+        terms = machine.kernels.depth_terms(depth_mm)
         kernel = sum(
             t * np.interp(radius, data["kernelPos"], kernels[f"kernel{n}"], right=0) for n, t in enumerate(terms, 1)
         )

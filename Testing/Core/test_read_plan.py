@@ -73,10 +73,12 @@ def test_setup_beams_and_beams_without_meterset_are_left_out_with_a_note(tmp_pat
     assert [b.number for b in plan.beams] == [2]
     assert plan.notes == ("Beam 1 'Beam 1' is left out: it is no treatment beam but SETUP.",)
     dataset = a_plan_dataset()
-    del dataset.FractionGroupSequence[0].ReferencedBeamSequence[1].BeamMeterset
+    dataset.FractionGroupSequence[0].ReferencedBeamSequence[1].BeamMeterset = 0.0
     assert read_plan(saved(dataset, tmp_path)).notes == (
         "Beam 2 'Left, oblique' is left out: it has no monitor units.",
     )
+    del dataset.FractionGroupSequence[0].ReferencedBeamSequence[1].BeamMeterset
+    assert "states no monitor units" in read_plan(saved(dataset, tmp_path)).unsupported[0].reason
     dataset = a_plan_dataset()
     del dataset.FractionGroupSequence[0].ReferencedBeamSequence[1]
     assert "it belongs to no fraction group" in read_plan(saved(dataset, tmp_path)).notes[0]
@@ -99,6 +101,11 @@ def add_applicator(beam: Dataset) -> None:
     beam.ApplicatorSequence[0].ApplicatorID = "A10"
 
 
+def full_turn(beam: Dataset) -> None:
+    beam.ControlPointSequence[0].GantryRotationDirection = "CW"
+    beam.ControlPointSequence[-1].GantryAngle = beam.ControlPointSequence[0].GantryAngle
+
+
 def second_mlc(beam: Dataset) -> None:
     positions = Dataset()
     positions.RTBeamLimitingDeviceType, positions.LeafJawPositions = "MLCY", [-10.0, 10.0]
@@ -117,12 +124,12 @@ def strange_device(beam: Dataset) -> None:
         (in_beam("PrimaryDosimeterUnit", "MINUTE"), "is dosed in MINUTE"),
         (in_beam("NumberOfWedges", 1), "has a wedge"),
         (in_beam("NumberOfCompensators", 1), "has a compensator"),
-        (in_beam("NumberOfBoli", 1), "has a bolus"),
         (in_beam("NumberOfBlocks", 2), "has a block"),
         (add_applicator, "has an applicator"),
         (second_mlc, "has two multileaf collimators"),
         (strange_device, "has a beam-limiting device MLCX1"),
         (in_third("GantryAngle", 40.0), "is an arc"),
+        (full_turn, "is an arc"),
         (in_third("BeamLimitingDeviceAngle", 40.0), "changes its beam limiting device angle"),
         (in_third("PatientSupportAngle", 40.0), "changes its patient support angle"),
         (in_third("IsocenterPosition", [0.0, 0.0, 0.0]), "moves its isocenter"),
@@ -256,7 +263,7 @@ def test_monaco_has_no_x_jaws_and_states_dose_at_a_point() -> None:
     beam = read_plan(CASES / "rtplans" / "pymedphys_breast_2fractiongroups_RP.dcm").beams[0]
     assert np.isinf(beam.jaws_mm[:, :2]).all() and np.isfinite(beam.jaws_mm[:, 2:]).all()
     assert beam.leaf_edges_mm.size == 81
-    assert (beam.ssd_mm, beam.point_dose_gy) == (909.0, 1.571)
+    assert (beam.ssd_mm, beam.stated_point_gy_per_fraction) == (909.0, 1.571)
 
 
 @needs_cases

@@ -27,6 +27,7 @@ from deeprt.roles import StructureChoice
 from deeprt.structures import Role
 
 T = TypeVar("T")
+DEFAULT_MACHINE = "generic_6mv"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class PlanningConfig:
 
     Parameters
     ----------
-    machine : name of a shipped machine, or a machine file
+    machine : name of a shipped machine, or a machine file; None plans for `DEFAULT_MACHINE`
     dose_grid_mm : voxel size of the case's grid; None keeps the CT's own
     n_fractions : of the course; from the protocol if None
     protocol : name of a shipped protocol or a file; chosen by the organs of the case if None
@@ -149,7 +150,7 @@ class PlanningConfig:
     seed : of every random choice
     """
 
-    machine: str = "generic_6mv"
+    machine: str | None = None
     dose_grid_mm: float | None = 3.0
     n_fractions: int | None = None
     protocol: str | None = None

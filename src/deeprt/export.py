@@ -15,24 +15,29 @@ import numpy as np
 import pydicom
 import tomli_w
 import torch
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from deeprt import __version__
 from deeprt.beams import BeamSelection
 from deeprt.case import PatientCase
 from deeprt.config import to_plain
+from deeprt.delivery.existing_dose import BeamDose, ExistingPlanDose
+from deeprt.delivery.existing_plan import ExistingPlan
 from deeprt.dicom.check_plan import check_plan
 from deeprt.dicom.common import MANUFACTURER, with_new_dicom_identity, write_dataset
-from deeprt.dicom.write_dose import dose_dataset
+from deeprt.dicom.write_dose import MAX_COMMENT, dose_dataset
 from deeprt.dicom.write_images import ct_datasets
 from deeprt.dicom.write_plan import plan_dataset
 from deeprt.dicom.write_structures import structure_set_dataset
 from deeprt.errors import InputError
-from deeprt.evaluation.report import ReportContents, write_report, write_whole
+from deeprt.evaluation.report import RESEARCH_ONLY, ReportContents, write_report
+from deeprt.files import write_whole
 from deeprt.pipeline import PlanResult
 
 PLAN_FILE = "RTPLAN.dcm"
 SELECTION_FILE = "beams.json"
+DOSE_FILE, DOSE_NUMBERS_FILE = "RTDOSE.dcm", "dose.json"
 _VERSIONED = ("numpy", "scipy", "torch", "numba", "pydicom", "SimpleITK", "scikit-image", "matplotlib")
 
 
@@ -47,8 +52,21 @@ def check_output_folder(folder: Path, *, overwrite: bool, file: str = PLAN_FILE)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"'{folder}' is a file; give a folder.")
     if (folder / file).exists() and not overwrite:
-        what = "a plan" if file == PLAN_FILE else f"a {file}"
+        what = "a plan" if file == PLAN_FILE else f"'{file}'"
         raise InputError(f"'{folder}' already holds {what}; choose another folder or add --overwrite.")
+
+
+def check_dose_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder for the dose of an existing plan that holds another dose, or one that may not be replaced.
+
+    Raises
+    ------
+    InputError
+        As `check_output_folder`, and if the folder's dose belongs to something else, such as the plan itself.
+    """
+    check_output_folder(folder, overwrite=overwrite, file=DOSE_NUMBERS_FILE)
+    if (folder / DOSE_FILE).exists() and not (folder / DOSE_NUMBERS_FILE).exists():
+        raise InputError(f"'{folder / DOSE_FILE}' was not written by deeprt dose and stays; choose another folder.")
 
 
 def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCase | None = None) -> None:
@@ -144,6 +162,98 @@ def _write_report(result: PlanResult, folder: Path) -> None:
         notes=result.notes,
     )
     write_report(folder, contents)
+
+
+def write_dose_folder(case: PatientCase, plan: ExistingPlan, result: ExistingPlanDose, folder: Path) -> None:
+    """Write ``RTDOSE.dcm`` and ``dose.json``; they appear only when both are complete, the JSON last.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    referred = Dataset()
+    referred.SOPClassUID, referred.SOPInstanceUID = plan.sop_class_uid, plan.sop_instance_uid
+    identified = with_new_dicom_identity(case) if case.dicom is None else case
+    if plan.unsupported:
+        only = plan.beams[0].group_number, [b.number for b in plan.beams]
+        dataset = dose_dataset(identified, result.dose_gy, referred, only_beams=only, comment=_comment(plan))
+    else:
+        dataset = dose_dataset(identified, result.dose_gy, referred)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+        try:
+            write_dataset(dataset, scratch / DOSE_FILE)
+            content = json.dumps(dose_numbers(case, plan, result), indent=1, ensure_ascii=False)
+            (scratch / DOSE_NUMBERS_FILE).write_text(content + "\n", encoding="utf-8")
+            folder.mkdir(exist_ok=True)
+            (folder / DOSE_NUMBERS_FILE).unlink(missing_ok=True)
+            for name in (DOSE_FILE, DOSE_NUMBERS_FILE):
+                os.replace(scratch / name, folder / name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"Cannot write the dose to '{folder}': {error.strerror}.") from error
+
+
+def _comment(plan: ExistingPlan) -> str:
+    """What is missing, in the few characters of a dose comment."""
+    left_out = ", ".join(str(b.number) for b in plan.unsupported)
+    full = f"WITHOUT beam {left_out} of the plan; not for clinical use"
+    return (
+        full if len(full) <= MAX_COMMENT else f"WITHOUT {len(plan.unsupported)} beams of the plan; not for clinical use"
+    )
+
+
+def dose_numbers(case: PatientCase, plan: ExistingPlan, result: ExistingPlanDose) -> dict[str, object]:
+    """What a second check compares, as plain values for JSON."""
+    return {
+        "case": case.case_id,
+        "plan": {"label": plan.label, "system": plan.system, "sop_instance_uid": plan.sop_instance_uid},
+        "beams": [_beam_numbers(b) for b in result.beams],
+        "isocenters": [
+            {"position_lps": [round(float(x), 3) for x in position], "dose_gy": round(float(dose), 5)}
+            for position, dose in zip(result.isocenters_lps, result.isocenters_gy, strict=True)
+        ],
+        "total_mu_per_fraction": {
+            str(g): round(sum(b.mu for b in plan.beams if b.group_number == g), 3)
+            for g in dict.fromkeys(b.group_number for b in plan.beams)
+        },
+        "max_dose_gy": round(float(result.dose_gy.max()), 5),
+        "left_out": [{"number": b.number, "name": b.name, "reason": b.reason} for b in plan.unsupported],
+        "notes": [*case.notes, *plan.notes, *result.notes],
+        "warning": RESEARCH_ONLY,
+    }
+
+
+def _beam_numbers(part: BeamDose) -> dict[str, object]:
+    beam, angles = part.beam, part.beam.angles
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else round(value, 5)
+
+    return {
+        "number": beam.number,
+        "name": beam.name,
+        "fraction_group": beam.group_number,
+        "n_fractions": beam.n_fractions,
+        "technique": beam.technique,
+        "machine": part.machine_name,
+        "energy_mv": beam.energy_mv,
+        "gantry_deg": angles.gantry_deg,
+        "collimator_deg": angles.collimator_deg,
+        "couch_deg": angles.couch_deg,
+        "mu_per_fraction": beam.mu,
+        "isocenter_gy_per_fraction": rounded(part.isocenter_gy_per_fraction),
+        "ssd_mm": rounded(part.ssd_mm),
+        "plan_ssd_mm": beam.ssd_mm,
+        "effective_depth_mm": rounded(part.effective_depth_mm),
+        "equivalent_square_mm": rounded(part.equivalent_square_mm),
+        "point_lps": None if beam.point_lps is None else beam.point_lps.tolist(),
+        "point_gy_per_fraction": rounded(part.point_gy_per_fraction),
+        "plan_point_gy_per_fraction": beam.stated_point_gy_per_fraction,
+    }
 
 
 def _move_into(scratch: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class Kernels:
     ----------
     attenuation_per_mm : m
     beta_per_mm : (3,), β
-    sigma_mm : (n_gaussians,)
+    sigma_mm : (n_gaussians,) for a surface at the SSD of the machine's `Output`; they scale with the distance
     weight : (3, n_gaussians)
     penumbra_sigma_mm : of the source, at the isocenter plane
     """
@@ -111,6 +111,22 @@ class Kernels:
             raise ValueError("Kernels need three beta and a (3, n_gaussians) weight table.")
         if np.any(np.abs(self.beta_per_mm - self.attenuation_per_mm) < 1e-9):
             raise ValueError("Kernels: no beta may equal the attenuation.")
+
+    def depth_terms(self, depth_mm: ArrayLike) -> NDArray[np.float64]:
+        """Depth terms ``D_k(d) = β_k/(β_k − m) (e^{−m d} − e^{−β_k d})``.
+
+        Parameters
+        ----------
+        depth_mm : (...,) radiological depth, mm of water
+
+        Returns
+        -------
+        (3, ...) float64
+        """
+        d = np.asarray(depth_mm, dtype=np.float64)
+        m = self.attenuation_per_mm
+        primary = np.exp(-m * d)
+        return np.stack([beta / (beta - m) * (primary - np.exp(-beta * d)) for beta in self.beta_per_mm])
 
 
 @dataclass(frozen=True, eq=False)

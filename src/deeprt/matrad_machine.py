@@ -101,7 +101,8 @@ def fit_kernels(
     table : (3, n_radii) per mm², one kernel a depth term
     attenuation_per_mm, beta_per_mm, penumbra_sigma_mm : as in `Kernels`
     """
-    terms = _depth_terms(attenuation_per_mm, beta_per_mm, _DEPTHS_MM)  # (3, n_depths)
+    plain = Kernels(attenuation_per_mm, beta_per_mm, np.zeros(1), np.zeros((3, 1)), penumbra_sigma_mm)
+    terms = plain.depth_terms(_DEPTHS_MM)  # (3, n_depths)
     dose = square_integrals(radius_mm, table, _HALF_WIDTHS_MM, penumbra_sigma_mm).T @ terms  # (n_fields, n_depths)
     if not np.all(dose > 0):
         raise ValueError("its kernels give no positive dose on the axis of square fields.")
@@ -121,7 +122,7 @@ def fit_kernels(
     sigma = np.r_[0.0, np.sort(np.exp(found.x))]
     weight, deviation = fitted(sigma)
     logger.info("Gaussian kernels: deviation up to %.2f %% on the axis of square fields", 100 * np.abs(deviation).max())
-    return Kernels(attenuation_per_mm, beta_per_mm, sigma, weight, penumbra_sigma_mm)
+    return replace(plain, sigma_mm=sigma, weight=weight)
 
 
 def square_integrals(
@@ -145,17 +146,11 @@ def square_integrals(
     return np.asarray(np.einsum("fx,kxy,fy->kf", window, cells, window, optimize=True))
 
 
-def _depth_terms(m: float, beta: NDArray[np.float64], depth_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Depth terms of the model, (3, n_depths); the dose layer's function of that name is out of reach here."""
-    b = beta[:, None]
-    return np.asarray(b / (b - m) * (np.exp(-m * depth_mm) - np.exp(-b * depth_mm)))
-
-
 def _output(radius: NDArray[np.float64], table: NDArray[np.float64], kernels: Kernels, sad_mm: float) -> Output:
     """Dose per MU at the isocenter, from the tabulated kernels, in the reference field of unit weight."""
     depth = sad_mm - KERNEL_SSD_MM
     integrals = square_integrals(radius, table, np.array([_FIELD_MM / 2]), kernels.penumbra_sigma_mm)[:, 0]
-    terms = _depth_terms(kernels.attenuation_per_mm, kernels.beta_per_mm, np.array([depth]))[:, 0]
+    terms = kernels.depth_terms(depth)
     return Output(float(integrals @ terms) / MU_PER_WEIGHT, depth, _FIELD_MM, KERNEL_SSD_MM)
 
 

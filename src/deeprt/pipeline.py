@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deeprt.beams import Beam, BeamAngles, BeamSelection, place_beams
 from deeprt.case import PatientCase, with_tuning_structures
-from deeprt.config import Normalization, PlanningConfig, Protocol
+from deeprt.config import DEFAULT_MACHINE, Normalization, PlanningConfig, Protocol
 from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.step_and_shoot import SequencingSettings, sequence
@@ -79,7 +79,7 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
         If the case or the configuration does not allow a plan; the message says why.
     """
     steps = _Steps(progress or Silent())
-    machine = read_machine(config.machine)
+    machine = read_machine(config.machine or DEFAULT_MACHINE)
     device = torch_device(config.device)
     protocol, case, notes = with_prescriptions(case, config)
     case = with_tuning_structures(case)

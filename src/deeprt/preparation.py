@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deeprt.case import PatientCase
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
 from deeprt.config import PlanningConfig, Protocol, propose_protocol, read_protocol
-from deeprt.dicom.density import with_densities
+from deeprt.density import with_densities
 from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
 from deeprt.errors import InputError
 from deeprt.geometry import Grid

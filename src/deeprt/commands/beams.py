@@ -27,6 +27,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(options: argparse.Namespace) -> int:
     """Choose beams, and write ``beams.json``."""
+    from deeprt.config import DEFAULT_MACHINE
     from deeprt.export import SELECTION_FILE, check_output_folder, write_selection
     from deeprt.machine_file import read_machine
     from deeprt.pipeline import choose_beams, torch_device
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.json_progress:
         shared.show_case(case)
     _, case, _ = with_prescriptions(case, config)
-    selection = choose_beams(case, read_machine(config.machine), config, torch_device(config.device), progress)
+    machine = read_machine(config.machine or DEFAULT_MACHINE)
+    selection = choose_beams(case, machine, config, torch_device(config.device), progress)
     write_selection(selection, options.out / SELECTION_FILE)
     progress.step("export", 1.0, str(options.out))
     if isinstance(progress, Bars):

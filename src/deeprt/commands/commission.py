@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from deeprt.commissioning.fit import fit_machine
     from deeprt.commissioning.measurements import read_measurements
     from deeprt.commissioning.report import commissioning_page, deviation_rows
-    from deeprt.evaluation.report import write_all_whole
+    from deeprt.files import write_all_whole
     from deeprt.machine_file import machine_text, read_machine
 
     file, report = options.out, options.out.with_suffix(".html")

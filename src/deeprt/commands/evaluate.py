@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     config = shared.config_of(options)
     check_output_folder(options.out, overwrite=options.overwrite, file=EVALUATION_FILE)
     progress = shared.progress_of(options)
-    case = load_case(options.case, config, progress)
+    case = load_case(options.case, config, progress, needs_target=False)
     if config.n_fractions is not None:
         case = replace(case, n_fractions=config.n_fractions)
     if not options.json_progress:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 
 from deeprt.commissioning.measurements import Measurements, Profile
-from deeprt.dose.kernels import depth_terms, lateral_integrals, lateral_sigma_mm, open_field, square_field_dose
+from deeprt.dose.kernels import lateral_integrals, lateral_sigma_mm, open_field, square_field_dose
 from deeprt.machine import HeadScatter, Kernels, Machine, OffAxis
 from deeprt.progress import Progress, Silent
 
@@ -152,7 +152,7 @@ def _system(machine: Machine, curves: tuple[_Curve, ...], p: Float) -> tuple[Flo
     for q in curves:
         from_source = np.hypot(ssd + q.depth_mm, q.x_mm)
         lateral = lateral_integrals(sigma, *open_field(machine, q.field_mm), q.x_mm * sad / (ssd + q.depth_mm))
-        terms = depth_terms(kernels, q.depth_mm * from_source / (ssd + q.depth_mm)) * (sad / from_source) ** 2
+        terms = kernels.depth_terms(q.depth_mm * from_source / (ssd + q.depth_mm)) * (sad / from_source) ** 2
         rows.append(np.einsum("kn,jn,n->nkj", terms, lateral, q.weight).reshape(q.dose.size, -1))
         right.append(q.weight * q.dose)
     return np.vstack(rows), np.concatenate(right)

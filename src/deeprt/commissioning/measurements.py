@@ -112,6 +112,7 @@ def read_measurements(folder: Path) -> Measurements:
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder of measurements; it needs {SETTINGS_FILE} and three tables.")
     conditions = read_settings(Conditions, folder / SETTINGS_FILE)
+    _check_conditions(folder / SETTINGS_FILE, conditions)
     reference = conditions.reference.field_mm
     depth_doses = _depth_doses(folder / DEPTH_DOSES_FILE, reference)
     profiles = _profiles(folder / PROFILES_FILE)
@@ -122,6 +123,11 @@ def read_measurements(folder: Path) -> Measurements:
                 f"'{folder / OUTPUT_FACTORS_FILE}' has no factor for the field of {d.field_mm:g} mm, which has a depth"
                 " dose; add it."
             )
+        if d.depth_mm[-1] < conditions.output_factor_depth_mm:
+            raise InputError(
+                f"'{folder / DEPTH_DOSES_FILE}', field of {d.field_mm:g} mm: the depths end at {d.depth_mm[-1]:g} mm, "
+                f"short of the {conditions.output_factor_depth_mm:g} mm of the output factors."
+            )
     known = {d.field_mm for d in depth_doses}
     for p in profiles:
         if p.field_mm not in known:
@@ -129,6 +135,26 @@ def read_measurements(folder: Path) -> Measurements:
                 f"'{folder / DEPTH_DOSES_FILE}' lacks a depth dose of the field of {p.field_mm:g} mm of the profiles."
             )
     return Measurements(conditions, depth_doses, profiles, factors, in_air)
+
+
+def _check_conditions(path: Path, conditions: Conditions) -> None:
+    """Refuse values that are in another unit than the names say."""
+    r = conditions.reference
+    plausible = (
+        ("reference.gy_per_mu", r.gy_per_mu, 0.001, 0.05, "Gy per MU, usually 0.01"),
+        ("reference.depth_mm", r.depth_mm, 5.0, 300.0, "mm"),
+        ("reference.field_mm", r.field_mm, 20.0, 400.0, "mm"),
+        ("reference.ssd_mm", r.ssd_mm, 500.0, 2000.0, "mm"),
+        ("output_factor_depth_mm", conditions.output_factor_depth_mm, 12.0, 300.0, "mm"),
+        ("energy_mv", conditions.energy_mv, 1.0, 50.0, "MV"),
+    )
+    for name, value, low, high, unit in plausible:
+        if not low <= value <= high:
+            raise InputError(f"'{path}': {name} is {value:g}, not within {low:g} to {high:g}; it is in {unit}.")
+    if conditions.like.endswith(".mat"):
+        raise InputError(
+            f"'{path}': like must name a shipped machine or a machine file of DeepRT, not '{conditions.like}'."
+        )
 
 
 def _depth_doses(path: Path, reference_mm: float) -> tuple[DepthDose, ...]:
@@ -145,6 +171,8 @@ def _depth_doses(path: Path, reference_mm: float) -> tuple[DepthDose, ...]:
                 f"{where}: the depths end at {depth[-1]:g} mm, {_MIN_LAST_DEPTH_MM:g} mm are needed; "
                 "if they are in centimeters, name the column depth_cm."
             )
+        if dose[depth > 0].min() <= 0:
+            raise InputError(f"{where}: a dose below the surface is zero; leave out what was not measured.")
         if dose[-1] >= dose.max():
             raise InputError(f"{where}: the dose does not fall with depth; is the depth axis reversed?")
         curves.append(DepthDose(float(field), depth, dose))
@@ -169,6 +197,8 @@ def _profiles(path: Path) -> tuple[Profile, ...]:
                 f"{where}: positions from {position[0]:g} to {position[-1]:g} mm do not reach both edges of "
                 "the field; if they are in centimeters, name the column position_cm."
             )
+        if np.interp(0.0, position, dose) <= 0:
+            raise InputError(f"{where}: there is no dose on the axis; positions are measured from it.")
         curves.append(Profile(float(field), float(depth), position, dose))
     return tuple(curves)
 

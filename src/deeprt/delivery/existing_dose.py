@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from deeprt.dose.raytrace import radiological_depth
 from deeprt.errors import InputError
 from deeprt.machine import Machine
 from deeprt.progress import Progress, Silent
+from deeprt.structures import Role
 
 Float = NDArray[np.float64]
 
@@ -34,8 +35,8 @@ class BeamDose:
     ----------
     beam : as planned
     machine_name : of the machine its dose was computed with
-    isocenter_gy : dose per fraction of this beam at its isocenter
-    point_gy : the same at the point for which the plan states the beam's dose, None if it states none
+    isocenter_gy_per_fraction : dose per fraction of this beam at its isocenter
+    point_gy_per_fraction : the same at the point for which the plan states the beam's dose, None if it states none
     ssd_mm : source to the external structure along the axis, None if the axis misses it
     effective_depth_mm : radiological depth of the isocenter, mm of water
     equivalent_square_mm : side, of the jaw openings, each counted by its monitor units
@@ -43,8 +44,8 @@ class BeamDose:
 
     beam: PlannedBeam
     machine_name: str
-    isocenter_gy: float
-    point_gy: float | None
+    isocenter_gy_per_fraction: float
+    point_gy_per_fraction: float | None
     ssd_mm: float | None
     effective_depth_mm: float
     equivalent_square_mm: float
@@ -91,6 +92,7 @@ def dose_of_existing_plan(
     """
     _check(case, plan)
     report = progress or Silent()
+    without_bolus = _without_bolus(case)
     voxels = np.flatnonzero(case.external.fraction > 0)
     isocenters = np.unique([b.isocenter_lps for b in plan.beams], axis=0)
     # Dose at isocenters and stated points comes from the model itself, not from interpolation between voxels.
@@ -101,13 +103,18 @@ def dose_of_existing_plan(
     for number, (planned, machine) in enumerate(zip(plan.beams, machines, strict=True)):
         report.step("dose", number / len(plan.beams), f"{planned.name}, {number + 1} of {len(plan.beams)}")
         openings = beam_openings(planned, tip_offset_mm=machine.mlc.tip_offset_mm)
-        beam = _beam(planned, case, machine, openings)
-        influence = beam_influence(case, beam, machine, points, torch.device(device))
+        seen = case if planned.has_bolus else without_bolus
+        beam = _beam(planned, seen, machine, openings)
+        try:
+            influence = beam_influence(seen, beam, machine, points, torch.device(device))
+        except ValueError as error:
+            raise InputError(f"Beam {planned.number} cannot be computed: {error}") from error
         dose = dose_of_openings(openings, influence, machine)
         total += planned.n_fractions * dose
         at_own = int(np.flatnonzero((isocenters == planned.isocenter_lps).all(axis=1))[0])
-        point_gy = None if planned.point_lps is None else float(dose[first_stated + number])
-        parts.append(_beam_dose(case, planned, beam, machine, openings, float(dose[voxels.size + at_own]), point_gy))
+        point_gy_per_fraction = None if planned.point_lps is None else float(dose[first_stated + number])
+        at_isocenter = float(dose[voxels.size + at_own])
+        parts.append(_beam_dose(seen, planned, beam, machine, openings, at_isocenter, point_gy_per_fraction))
     report.step("dose", 1.0)
     volume = np.zeros(case.grid.n_voxels, np.float32)
     volume[voxels] = total[: voxels.size].cpu().numpy()
@@ -117,6 +124,12 @@ def dose_of_existing_plan(
     )
 
 
+def _without_bolus(case: PatientCase) -> PatientCase:
+    """Return the case as beams without bolus see it: a bolus that the CT shows stays, one of a given density goes."""
+    kept = tuple(s for s in case.structures if s.role is not Role.BOLUS or s.density is None)
+    return case if len(kept) == len(case.structures) else replace(case, structures=kept)
+
+
 def _check(case: PatientCase, plan: ExistingPlan) -> None:
     if not plan.beams:
         raise InputError("No beam of the plan is left whose dose can be computed.")
@@ -124,6 +137,11 @@ def _check(case: PatientCase, plan: ExistingPlan) -> None:
         raise InputError(
             f"The plan treats the patient in position {plan.position}, the case is {case.position}; "
             "give the case that the plan was made for."
+        )
+    if not case.with_role(Role.BOLUS) and (with_bolus := [b for b in plan.beams if b.has_bolus]):
+        raise InputError(
+            f"Beam {with_bolus[0].number} '{with_bolus[0].name}' has a bolus, but no structure of the case is one; "
+            'give it the role with [structures.NAME] role = "bolus" in a configuration.'
         )
     upper = np.array(case.grid.shape[::-1]) - 0.5
     for beam in plan.beams:
@@ -160,15 +178,21 @@ def _beam_dose(
     beam: Beam,
     machine: Machine,
     openings: Openings,
-    isocenter_gy: float,
-    point_gy: float | None,
+    isocenter_gy_per_fraction: float,
+    point_gy_per_fraction: float | None,
 ) -> BeamDose:
     depth = radiological_depth(case.density, case.grid, beam.source_lps, beam.isocenter_lps[None])[0]
     width, height = openings.jaws_mm[:, 1] - openings.jaws_mm[:, 0], openings.jaws_mm[:, 3] - openings.jaws_mm[:, 2]
     sides = 2 * width * height / np.maximum(width + height, 1e-9)  # closed jaws count as a square of no side
     square = float(np.average(sides, weights=openings.mu))
     return BeamDose(
-        planned, machine.name, isocenter_gy, point_gy, source_to_surface_mm(case, beam), float(depth), square
+        planned,
+        machine.name,
+        isocenter_gy_per_fraction,
+        point_gy_per_fraction,
+        source_to_surface_mm(case, beam),
+        float(depth),
+        square,
     )
 
 

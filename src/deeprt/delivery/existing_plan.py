@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.beams import BeamAngles
+from deeprt.case import PatientCase
+from deeprt.errors import InputError
 from deeprt.machine import Machine
 
 Float = NDArray[np.float64]
@@ -43,8 +45,9 @@ class PlannedBeam:
     left_mm, right_mm : (n_points, n_pairs) tips along the leaves' travel, ``left <= right``; a beam without leaves
         has one pair, out of the field
     leaf_travel : axis of the leaves' travel, x for MLCX, y for MLCY
+    has_bolus : whether the beam passes a bolus, which is a structure of the case
     ssd_mm : source to surface as the plan states it, None if it does not
-    point_lps, point_dose_gy : the beam's dose per fraction as the plan states it, at its point, None if it does not
+    point_lps, stated_point_gy_per_fraction : the beam's dose as the plan states it, at its point; None if it does not
     """
 
     number: int
@@ -64,11 +67,16 @@ class PlannedBeam:
     left_mm: Float
     right_mm: Float
     leaf_travel: Literal["x", "y"] = "x"
+    has_bolus: bool = False
     ssd_mm: float | None = None
     point_lps: Float | None = None
-    point_dose_gy: float | None = None
+    stated_point_gy_per_fraction: float | None = None
 
     def __post_init__(self) -> None:
+        if self.n_fractions < 1 or not self.mu > 0:
+            raise ValueError(
+                f"Beam '{self.name}' needs a fraction and monitor units; it has {self.n_fractions}, {self.mu}."
+            )
         n_points, n_pairs = self.meterset.size, self.leaf_edges_mm.size - 1
         if n_points < 2 or self.meterset[0] != 0 or self.meterset[-1] != 1 or np.any(np.diff(self.meterset) < 0):
             raise ValueError(f"Beam '{self.name}': the meterset must rise from 0 to 1, with two or more points.")
@@ -147,11 +155,21 @@ class ExistingPlan:
         )
         return replace(self, beams=beams)
 
+    def centered(self, case: PatientCase) -> ExistingPlan:
+        """Return the plan as a whole moved so that its first isocenter lies at the center of a phantom's grid."""
+        if not self.beams:
+            return self
+        shift = case.grid.center_lps - self.beams[0].isocenter_lps
+        words = ", ".join(f"{x:.1f}" for x in shift)
+        note = f"The plan was moved by ({words}) mm, so that its first isocenter lies at the center of the phantom."
+        # A phantom has no head or feet: it lies as the plan wants its patient to lie.
+        return replace(self.moved(shift), position=case.position, notes=(*self.notes, note))
+
 
 def with_machines(
     plan: ExistingPlan, machines: Sequence[Machine], *, machines_are_chosen: bool = False
 ) -> tuple[ExistingPlan, tuple[Machine, ...]]:
-    """Give each beam the first machine of its energy, with the plan's own leaves.
+    """Give each beam the machine of its energy, with the plan's own leaves.
 
     Parameters
     ----------
@@ -161,7 +179,16 @@ def with_machines(
     -------
     plan : with beams that no machine can deliver among the unsupported ones, and notes on what was replaced
     machines : one a beam
+
+    Raises
+    ------
+    InputError
+        If two machines have one energy.
     """
+    for n, one in enumerate(machines):
+        for other in machines[:n]:
+            if abs(one.energy_mv - other.energy_mv) < _ENERGY_TOLERANCE_MV:
+                raise InputError(f"{other.name} and {one.name} both have {one.energy_mv:g} MV; give one of them.")
     beams, chosen, unsupported, notes = [], [], list(plan.unsupported), list(plan.notes)
     for beam in plan.beams:
         machine = next((m for m in machines if abs(m.energy_mv - beam.energy_mv) < _ENERGY_TOLERANCE_MV), None)
@@ -174,6 +201,8 @@ def with_machines(
             note = note[:-1] + f", with the {beam.leaf_edges_mm.size - 1} leaf pairs of the plan."
         if note not in notes:
             notes.append(note)
+        if not beam.is_flattened:
+            notes.append(f"Beam {beam.number} '{beam.name}' has no flattening filter; {machine.name} stands for it.")
         beams.append(beam)
         chosen.append(replace(machine, mlc=replace(machine.mlc, leaf_edges_mm=beam.leaf_edges_mm)))
     return replace(plan, beams=tuple(beams), unsupported=tuple(unsupported), notes=tuple(notes)), tuple(chosen)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.case import GENERIC_HU_TABLE, HuTable, PatientCase
+from deeprt.density import with_densities
 from deeprt.dicom.ct import patient_position, read_ct
-from deeprt.dicom.density import with_densities
 from deeprt.dicom.external import external_from_ct
 from deeprt.dicom.scan import identity_of_study, scan_folder, text_of
 from deeprt.dicom.source import AIR_HU, CaseSource, DrawnStructure
@@ -97,7 +97,9 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
     found = found.around([s.bounds_lps for s in drawn_beside if s.bounds_lps is not None])
     grid = found.grid if options.spacing_mm is None else found.grid.resampled(options.spacing_mm)
     ct_hu = average_onto(found.ct_hu, found.grid, grid)
-    structures, notes = _draw(found.structures, proposals, options.structures, grid, progress)
+    structures, notes = _draw(
+        found.structures, proposals, options.structures, grid, progress, needs_target=options.needs_target
+    )
     if options.water_equivalent:
         ct_hu = _water(structures)
     elif not any(s.role is Role.EXTERNAL for s in structures):
@@ -115,7 +117,8 @@ def read_case(source: Path, options: ReadOptions = _DEFAULTS, progress: Progress
         found.dicom,
         (*found.notes, *assumed, *notes),
     )
-    _check_targets(case)
+    if options.needs_target:
+        _check_targets(case)
     case = with_densities(case)
     seconds = time.perf_counter() - start
     logger.info("Case read: %d x %d x %d voxels, %d structures, %.1f s", *grid.shape, len(structures), seconds)
@@ -227,6 +230,8 @@ def _draw(
     choices: Mapping[str, StructureChoice],
     grid: Grid,
     progress: Progress,
+    *,
+    needs_target: bool,
 ) -> tuple[list[Structure], list[str]]:
     """Structures on the grid, and notes on those left out."""
     structures, notes = [], []
@@ -239,7 +244,7 @@ def _draw(
             structures.append(
                 Structure(source.name, proposal.role, fraction, dose_gy, proposal.organ, source.color, density)
             )
-        elif proposal.role is Role.TARGET:
+        elif proposal.role is Role.TARGET and needs_target:
             what = "lies outside the CT" if source.fraction_on else "has no contours"
             raise InputError(f"Target '{source.name}' {what}; draw it, or give it the role 'other'.")
         else:

@@ -13,7 +13,7 @@ from pydicom.uid import RTIonPlanStorage, RTPlanStorage
 
 from deeprt.beams import BeamAngles
 from deeprt.delivery.existing_plan import WITHDRAWN_MM, ExistingPlan, PlannedBeam, UnsupportedBeam
-from deeprt.dicom.scan import read_header
+from deeprt.dicom.scan import read_header, text_of
 from deeprt.errors import InputError
 
 Float = NDArray[np.float64]
@@ -70,7 +70,7 @@ def _plan(dataset: Dataset, path: Path) -> ExistingPlan:
             if number not in items:
                 raise InputError(f"Plan '{path}' delivers beam {number}, which it does not describe; export it again.")
             met.add(number)
-            item, mu = items[number], float(referenced.get("BeamMeterset") or 0.0)
+            item, mu = items[number], referenced.get("BeamMeterset")
             if left_out := _why_left_out(item, mu):
                 notes.append(f"{_where(item)} is left out: {left_out}.")
                 continue
@@ -87,16 +87,16 @@ def _plan(dataset: Dataset, path: Path) -> ExistingPlan:
     if len(groups) > 1:
         each = " and ".join(f"{g.NumberOfFractionsPlanned} fractions of group {g.FractionGroupNumber}" for g in groups)
         notes.append(f"The plan has {len(groups)} fraction groups; its dose is that of {each}.")
-    positions = {_text(s, "PatientPosition") for s in dataset.get("PatientSetupSequence") or []} - {""}
+    positions = {text_of(s, "PatientPosition") for s in dataset.get("PatientSetupSequence") or []} - {""}
     if len(positions) > 1:
         raise InputError(f"Plan '{path}' treats in several patient positions ({', '.join(sorted(positions))}).")
     return ExistingPlan(
-        label=_text(dataset, "RTPlanLabel"),
-        system=" ".join(filter(None, (_text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName")))),
-        sop_class_uid=_text(dataset, "SOPClassUID"),
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
-        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID"),
+        label=text_of(dataset, "RTPlanLabel"),
+        system=" ".join(filter(None, (text_of(dataset, "Manufacturer"), text_of(dataset, "ManufacturerModelName")))),
+        sop_class_uid=text_of(dataset, "SOPClassUID"),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        patient_id=text_of(dataset, "PatientID"),
+        frame_of_reference_uid=text_of(dataset, "FrameOfReferenceUID"),
         position=positions.pop() if positions else "",
         beams=tuple(beams),
         unsupported=tuple(unsupported),
@@ -104,21 +104,23 @@ def _plan(dataset: Dataset, path: Path) -> ExistingPlan:
     )
 
 
-def _why_left_out(item: Dataset, mu: float) -> str | None:
-    delivery = _text(item, "TreatmentDeliveryType") or "TREATMENT"
+def _why_left_out(item: Dataset, mu: float | None) -> str | None:
+    delivery = text_of(item, "TreatmentDeliveryType") or "TREATMENT"
     if delivery not in ("TREATMENT", "CONTINUATION"):
         return f"it is no treatment beam but {delivery}"
-    return None if mu > 0 else "it has no monitor units"
+    return "it has no monitor units" if mu == 0 else None
 
 
 def _beam(item: Dataset, referenced: Dataset, group: Dataset) -> PlannedBeam:
     _check_technique(item)
+    if referenced.get("BeamMeterset") is None:
+        raise _UnsupportedError("states no monitor units")
     points = list(item.get("ControlPointSequence") or [])
     if len(points) < 2:
         raise InputError(f"{_where(item)} has {len(points)} control points; at least two are needed.")
     gantry, collimator, couch = _fixed_geometry(item, points)
     travel, edges, left, right = _leaves(item, points)
-    fluence_mode = [_text(m, "FluenceMode") for m in item.get("PrimaryFluenceModeSequence") or []]
+    fluence_mode = [text_of(m, "FluenceMode") for m in item.get("PrimaryFluenceModeSequence") or []]
     specified = referenced.get("BeamDoseSpecificationPoint")
     dose = referenced.get("BeamDose")
     ssd = points[0].get("SourceToSurfaceDistance")
@@ -131,7 +133,7 @@ def _beam(item: Dataset, referenced: Dataset, group: Dataset) -> PlannedBeam:
         sad_mm=float(_needed(item, item, "SourceAxisDistance")),
         energy_mv=float(_needed(item, points[0], "NominalBeamEnergy")),
         is_flattened="NON_STANDARD" not in fluence_mode,
-        machine_name=_text(item, "TreatmentMachineName") or "machine",
+        machine_name=text_of(item, "TreatmentMachineName") or "machine",
         mu=float(referenced.BeamMeterset),
         n_fractions=int(_needed(item, group, "NumberOfFractionsPlanned")),
         meterset=_meterset(item, points),
@@ -140,23 +142,23 @@ def _beam(item: Dataset, referenced: Dataset, group: Dataset) -> PlannedBeam:
         left_mm=left,
         right_mm=right,
         leaf_travel=travel,
+        has_bolus=int(item.get("NumberOfBoli") or 0) > 0,
         ssd_mm=None if ssd is None else float(ssd),
         point_lps=None if not specified or not dose else np.array(specified, dtype=np.float64),
-        point_dose_gy=None if not specified or not dose else float(dose),
+        stated_point_gy_per_fraction=None if not specified or not dose else float(dose),
     )
 
 
 def _check_technique(item: Dataset) -> None:
     """Refuse what the dose model knows nothing of."""
-    radiation = _text(item, "RadiationType") or "PHOTON"
+    radiation = text_of(item, "RadiationType") or "PHOTON"
     if radiation != "PHOTON":
         raise _UnsupportedError(f"is a beam of {radiation.lower()}s")
-    unit = _text(item, "PrimaryDosimeterUnit") or "MU"
+    unit = text_of(item, "PrimaryDosimeterUnit") or "MU"
     if unit != "MU":
         raise _UnsupportedError(f"is dosed in {unit}, not in monitor units")
     counted = {
         "NumberOfCompensators": "a compensator",
-        "NumberOfBoli": "a bolus",
         "NumberOfBlocks": "a block",
     }
     for keyword, what in counted.items():
@@ -165,7 +167,7 @@ def _check_technique(item: Dataset) -> None:
     if item.get("ApplicatorSequence"):
         raise _UnsupportedError("has an applicator")
     positions = [
-        _text(w, "WedgePosition")
+        text_of(w, "WedgePosition")
         for point in item.get("ControlPointSequence") or []
         for w in point.get("WedgePositionSequence") or []
     ]
@@ -182,7 +184,10 @@ def _fixed_geometry(item: Dataset, points: list[Dataset]) -> tuple[float, float,
     for keyword in _ANGLES:
         first = float(_needed(item, points[0], keyword))
         stated = [float(p.get(keyword)) for p in points if p.get(keyword) is not None]
-        if any(abs(_turn(a - first)) > _ANGLE_TOLERANCE_DEG for a in stated):
+        # A full turn ends where it began, so that only its direction tells it from a beam that stands.
+        directions = {text_of(p, keyword.replace("Angle", "RotationDirection")) for p in points[:-1]}
+        turns = len(stated) > 1 and directions & {"CW", "CC"}
+        if turns or any(abs(_turn(a - first)) > _ANGLE_TOLERANCE_DEG for a in stated):
             raise _UnsupportedError("is an arc" if keyword == "GantryAngle" else f"changes its {_spaced(keyword)}")
         angles.append(first)
     isocenter = np.array(_needed(item, points[0], "IsocenterPosition"), dtype=np.float64)
@@ -213,7 +218,7 @@ def _positions(item: Dataset, points: list[Dataset]) -> Iterator[tuple[int, str,
     """Control point, kind of device and its positions, where they are stated."""
     for n, point in enumerate(points):
         for device in point.get("BeamLimitingDevicePositionSequence") or []:
-            kind = _text(device, "RTBeamLimitingDeviceType")
+            kind = text_of(device, "RTBeamLimitingDeviceType")
             if kind not in _JAWS and kind not in _LEAVES:
                 raise _UnsupportedError(f"has a beam-limiting device {kind}")
             values = np.array(device.get("LeafJawPositions"), dtype=np.float64).reshape(-1)
@@ -245,7 +250,7 @@ def _leaves(item: Dataset, points: list[Dataset]) -> tuple[Literal["x", "y"], Fl
             raise InputError(f"{_where(item)} has neither leaves nor jaws on both axes: its field is not known.")
         return "x", np.array([-WITHDRAWN_MM, WITHDRAWN_MM]), -tips, tips
     kind = kinds.pop()
-    devices = [d for d in item.BeamLimitingDeviceSequence if _text(d, "RTBeamLimitingDeviceType") == kind]
+    devices = [d for d in item.BeamLimitingDeviceSequence if text_of(d, "RTBeamLimitingDeviceType") == kind]
     edges = np.array(devices[0].get("LeafPositionBoundaries") if devices else None, dtype=np.float64).reshape(-1)
     n_pairs = edges.size - 1
     if stated[0][0] != 0 or any(values.size != 2 * n_pairs for _, _, values in stated):
@@ -282,12 +287,8 @@ def _spaced(keyword: str) -> str:
 
 
 def _name(item: Dataset) -> str:
-    return _text(item, "BeamName") or f"Beam {item.BeamNumber}"
+    return text_of(item, "BeamName") or f"Beam {item.BeamNumber}"
 
 
 def _where(item: Dataset) -> str:
     return f"Beam {item.BeamNumber} '{_name(item)}'"
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    return str(dataset.get(keyword, "") or "")

@@ -82,12 +82,21 @@ def read_structures(
 
 
 def contour_points(contour: Dataset) -> NDArray[np.float64]:
-    """Points of a contour, (n, 3), LPS, mm."""
+    """Points of a contour, (n, 3), LPS, mm.
+
+    Raises
+    ------
+    InputError
+        If its numbers are no triples.
+    """
     # Decoding the bytes here is ten times faster than pydicom's decimal strings.
     item = contour.get_item(_CONTOUR_DATA)
     raw = isinstance(item, RawDataElement) and isinstance(item.value, bytes)
     values = item.value.split(b"\\") if raw else contour.ContourData
-    return np.array(values, dtype=np.float64).reshape(-1, 3)
+    try:
+        return np.array(values, dtype=np.float64).reshape(-1, 3)
+    except ValueError as error:
+        raise InputError(f"The structure set has a contour whose coordinates cannot be read ({error}).") from error
 
 
 def _check_frame(structure_set: Dataset, frame_of_reference_uid: str) -> list[str]:

@@ -15,6 +15,7 @@ from deeprt.errors import InputError
 from deeprt.geometry import PATIENT_POSITIONS, Grid
 
 _MARGIN_MM = 6.0  # of air around all that is drawn, so that no structure ends with the grid
+_SAME_PLANE_MM = 0.1  # contours this close lie in one plane
 _USUAL_MM = 3.0  # of voxels, and of contours that lie in a single plane
 
 
@@ -70,7 +71,9 @@ def _slice_spacing(structure_set: Dataset) -> float:
         for contour in drawing.get("ContourSequence") or []
         if contour.get("ContourGeometricType") != "POINT" and contour.get("NumberOfContourPoints")
     }
-    return float(np.median(np.diff(sorted(heights)))) if len(heights) > 1 else _USUAL_MM
+    gaps = np.diff(sorted(heights))
+    gaps = gaps[gaps > _SAME_PLANE_MM]
+    return float(np.median(gaps)) if gaps.size else _USUAL_MM
 
 
 def _position(folder: Path, study: DicomStudy) -> tuple[str, tuple[str, ...]]:

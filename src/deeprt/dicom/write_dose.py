@@ -15,7 +15,7 @@ from deeprt.case import PatientCase
 from deeprt.dicom.common import DISCLAIMER, decimal, new_dataset, reference, set_plane
 
 _MAX_COUNT = 2**16 - 1
-_TEXT_LIMIT = 64  # characters of the value representation LO (PS3.5, 6.2)
+MAX_COMMENT = 64  # characters of the value representation LO (PS3.5, 6.2)
 
 
 def dose_dataset(
@@ -71,7 +71,7 @@ def dose_dataset(
     dataset.DoseUnits = "GY"
     dataset.DoseType = "PHYSICAL"
     dataset.DoseSummationType = "PLAN" if only_beams is None else "BEAM"
-    dataset.DoseComment = comment[:_TEXT_LIMIT].strip()
+    dataset.DoseComment = comment[:MAX_COMMENT].strip()
     dataset.DoseGridScaling = scaling
     dataset.TissueHeterogeneityCorrection = "IMAGE"
     dataset.ReferencedRTPlanSequence = [reference(plan.SOPClassUID, plan.SOPInstanceUID)]

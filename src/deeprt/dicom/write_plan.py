@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import RTPlanStorage, RTStructureSetStorage, generate_uid
@@ -11,7 +13,7 @@ from deeprt.case import PatientCase
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.dicom.common import DISCLAIMER, decimal, identity_of, new_dataset, reference, rounded
 from deeprt.machine import Machine
-from deeprt.structures import Structure
+from deeprt.structures import Role, Structure
 
 _SHORT_TEXT_LIMIT = 16  # characters of the value representation SH (PS3.5, 6.2)
 _POSITION_DIGITS = 2  # leaves, jaws and isocenter are written to 0.01 mm
@@ -59,7 +61,10 @@ def plan_dataset(case: PatientCase, plan: DeliverablePlan, *, label: str, struct
         ]
     dataset.FractionGroupSequence = [_fraction_group(plan)]
     dataset.PatientSetupSequence = [_patient_setup(case.position)]
-    dataset.BeamSequence = [_beam(plan, index) for index in range(len(plan.beams))]
+    # A bolus of a given density may not be on the CT: the plan says that it belongs to the treatment.
+    boluses = [s.name for s in case.with_role(Role.BOLUS) if s.density is not None]
+    bolus_numbers = [number for name, number in identity_of(case).roi_numbers.items() if name in boluses]
+    dataset.BeamSequence = [_beam(plan, index, bolus_numbers) for index in range(len(plan.beams))]
     return dataset
 
 
@@ -108,7 +113,13 @@ def _patient_setup(position: str) -> Dataset:
     return item
 
 
-def _beam(plan: DeliverablePlan, index: int) -> Dataset:
+def _referenced_roi(number: int) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber = number
+    return item
+
+
+def _beam(plan: DeliverablePlan, index: int, bolus_numbers: Sequence[int]) -> Dataset:
     beam, segments = plan.beams[index], plan.segments_of(index)
     item = Dataset()
     item.BeamNumber = index + 1
@@ -127,7 +138,9 @@ def _beam(plan: DeliverablePlan, index: int) -> Dataset:
     item.ReferencedPatientSetupNumber = 1
     item.NumberOfWedges = 0
     item.NumberOfCompensators = 0
-    item.NumberOfBoli = 0
+    item.NumberOfBoli = len(bolus_numbers)
+    if bolus_numbers:
+        item.ReferencedBolusSequence = [_referenced_roi(n) for n in bolus_numbers]
     item.NumberOfBlocks = 0
     item.FinalCumulativeMetersetWeight = decimal(1.0)
     item.ControlPointSequence = _control_points(segments)

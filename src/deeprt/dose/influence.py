@@ -28,7 +28,7 @@ from torch import Tensor
 from deeprt.beams import Beam, source_to_surface_mm
 from deeprt.case import PatientCase
 from deeprt.dose.gather import bilinear_gather, image_axis, some_rows, transposed
-from deeprt.dose.kernels import depth_terms, gy_per_mu_scale, lateral_sigma_mm, line_integrals
+from deeprt.dose.kernels import gy_per_mu_scale, lateral_sigma_mm, line_integrals
 from deeprt.dose.raytrace import radiological_depth
 from deeprt.machine import Kernels, Machine
 from deeprt.progress import Progress, Silent
@@ -275,7 +275,7 @@ def beam_influence(
     spread_x, spread_y = _spreads(machine.kernels, sigma_mm, beam, u_mm, v_mm, device)
     return BeamInfluence(
         beam=beam,
-        depth_factors=_float(scale * depth_terms(machine.kernels, depth), device),
+        depth_factors=_float(scale * machine.kernels.depth_terms(depth), device),
         gather=bilinear_gather(u, v, u_mm, v_mm, device),
         u_mm=u_mm,
         v_mm=v_mm,

@@ -1,4 +1,4 @@
-"""The pencil-beam model in closed form: depth terms, lateral Gaussians, calibration."""
+"""The pencil-beam model in closed form: lateral Gaussians, square fields, calibration."""
 
 from __future__ import annotations
 
@@ -6,27 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from deeprt.machine import Kernels, Machine
+from deeprt.machine import Machine
 
 _PIXEL_MM = 5.0  # within which the horns are taken as constant
 _TYPICAL_DEPTH_MM = 100.0  # at 900 mm SSD the true scale differs from this by 1 % at the surface and at 20 cm
-
-
-def depth_terms(kernels: Kernels, depth_mm: ArrayLike) -> NDArray[np.float64]:
-    """Depth terms ``D_k(d) = β_k/(β_k − m) (e^{−m d} − e^{−β_k d})``.
-
-    Parameters
-    ----------
-    depth_mm : (...,) radiological depth, mm of water
-
-    Returns
-    -------
-    (3, ...) float64
-    """
-    d = np.asarray(depth_mm, dtype=np.float64)
-    m = kernels.attenuation_per_mm
-    primary = np.exp(-m * d)
-    return np.stack([beta / (beta - m) * (primary - np.exp(-beta * d)) for beta in kernels.beta_per_mm])
 
 
 def lateral_sigma_mm(machine: Machine, ssd_mm: float) -> NDArray[np.float64]:
@@ -106,7 +89,7 @@ def _relative_dose(
     lateral = lateral_integrals(
         lateral_sigma_mm(machine, ssd_mm), *open_field(machine, field_mm), x * machine.sad_mm / (ssd_mm + depth)
     )
-    terms = depth_terms(machine.kernels, depth * from_source / (ssd_mm + depth))
+    terms = machine.kernels.depth_terms(depth * from_source / (ssd_mm + depth))
     inverse_square = (machine.sad_mm / from_source) ** 2
     return np.asarray(inverse_square * np.einsum("kj,jn,kn->n", machine.kernels.weight, lateral, terms))
 

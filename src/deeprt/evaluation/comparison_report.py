@@ -15,7 +15,8 @@ from deeprt.case import PatientCase
 from deeprt.evaluation.compare import DoseComparison, StructureDifference
 from deeprt.evaluation.evaluate import PlanReport
 from deeprt.evaluation.metrics import DEFINITIONS
-from deeprt.evaluation.report import RESEARCH_ONLY, dvh_entry, goals_entry, metrics_entry, write_all_whole
+from deeprt.evaluation.report import RESEARCH_ONLY, dvh_entry, goals_entry, metrics_entry
+from deeprt.files import write_all_whole
 
 EVALUATION_FILE = "evaluation.json"
 

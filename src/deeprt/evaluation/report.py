@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from deeprt.case import PatientCase
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.evaluation.evaluate import PlanReport, StructureReport
 from deeprt.evaluation.metrics import DEFINITIONS
+from deeprt.files import write_all_whole
 from deeprt.fluence.solution import FluenceSolution
 
 RESEARCH_ONLY = "For research, not for clinical use."
@@ -161,31 +160,3 @@ def dvh_entry(structure: StructureReport) -> dict[str, Any]:
         "dose_gy": np.round(dose, 6).tolist(),
         "volume_percent": np.round(100 * structure.dvh.curve(dose), 4).tolist(),
     }
-
-
-def write_all_whole(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files into a folder, made if it is missing: all of them, or after a failed attempt none.
-
-    Parameters
-    ----------
-    files : text by file name
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".report-", suffix=".part") as scratch:
-        for name, text in files.items():
-            write_whole(Path(scratch) / name, text)
-        for name in files:
-            os.replace(Path(scratch) / name, folder / name)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name in the same folder, then rename it; nothing is left of a failed attempt."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner only
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

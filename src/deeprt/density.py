@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from deeprt.case import PatientCase
-from deeprt.structures import Role, Structure
+from deeprt.structures import BESIDE_PATIENT, Role, Structure
 
 _NOTHING = 0.05  # mean density of a support below which the CT shows none: air, noise and a sheet over the table
 _NO_BOLUS = 0.5  # mean density of a bolus below which it was not there when the CT was taken
@@ -19,26 +19,28 @@ def with_densities(case: PatientCase) -> PatientCase:
     A bolus is water where the CT shows air, since it is often laid on for treatment only; elsewhere it is what the CT
     shows. A support is what the CT shows. Values above the end of the HU table keep its last density.
     """
-    structures, notes = [], []
-    for s in case.structures:
-        of_ct = _density_of_ct(case, s) if s.role in (Role.BOLUS, Role.SUPPORT) and s.density is None else np.nan
-        if s.density is not None:
-            notes.append(f"Structure '{s.name}' has the relative electron density {s.density:g} in place of the CT's.")
-        elif s.role is Role.BOLUS and of_ct < _NO_BOLUS:
-            s = replace(s, density=1.0)
-            notes.append(
-                f"The CT shows air in the bolus '{s.name}'; it is water, with a relative electron density of 1."
-            )
-        elif s.role is Role.SUPPORT and of_ct < _NOTHING:
-            notes.append(
-                f"The CT shows air in the support '{s.name}', so it does not attenuate; "
-                f"give its density under [structures.{s.name}]."
-            )
-        elif s.role in (Role.BOLUS, Role.SUPPORT):
-            notes.append(f"The {s.role} '{s.name}' attenuates as the CT shows it, with a mean density of {of_ct:.2f}.")
-        structures.append(s)
-    settled = replace(case, structures=tuple(structures), notes=(*case.notes, *notes))
-    return replace(settled, notes=(*settled.notes, *_beyond_table(settled)))
+    settled = [_settled(case, s) for s in case.structures]
+    case = replace(case, structures=tuple(s for s, _ in settled))
+    notes = [note for _, note in settled if note]
+    return replace(case, notes=(*case.notes, *notes, *_beyond_table(case)))
+
+
+def _settled(case: PatientCase, s: Structure) -> tuple[Structure, str]:
+    """A structure with the density that it attenuates with, and a note on it; empty for plain anatomy."""
+    if s.density is not None:
+        return s, f"Structure '{s.name}' has the relative electron density {s.density:g} in place of the CT's."
+    if s.role not in BESIDE_PATIENT:
+        return s, ""
+    of_ct = _density_of_ct(case, s)
+    if s.role is Role.BOLUS and of_ct < _NO_BOLUS:
+        note = f"The CT shows air in the bolus '{s.name}'; it is water, with a relative electron density of 1."
+        return replace(s, density=1.0), note
+    if s.role is Role.SUPPORT and of_ct < _NOTHING:
+        return s, (
+            f"The CT shows air in the support '{s.name}', so it does not attenuate; "
+            f"give its density under [structures.{s.name}]."
+        )
+    return s, f"The {s.role} '{s.name}' attenuates as the CT shows it, with a mean density of {of_ct:.2f}."
 
 
 def _density_of_ct(case: PatientCase, structure: Structure) -> float:
