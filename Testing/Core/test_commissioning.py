@@ -137,7 +137,7 @@ def test_a_known_machine_is_found_again_from_its_dose(tmp_path):
         ("depth_doses.csv", lambda r: [x for x in r if x[0] in ("field_mm", "100")], "at least 3 are needed"),
         ("depth_doses.csv", lambda r: r[:1], "has no rows"),
         ("depth_doses.csv", lambda r: [*r[:-1], ["400", "300", "0"]], "a dose below the surface is zero"),
-        ("profiles.csv", lambda r: [r[0], *([f, d, x, 0 if abs(float(x)) < 9 else v] for f, d, x, v in r[1:])], "no dose"),
+        ("profiles.csv", lambda r: [r[0], *([f, d, x, 9 * (abs(float(x)) > 9)] for f, d, x, _ in r[1:])], "no dose on"),
         ("depth_doses.csv", lambda r: [*r[:5], ["30", "15", "-4"], *r[6:]], "a dose is negative"),
         ("output_factors.csv", lambda r: [r[0], *([f, 2 * float(s), c] for f, s, c in r[1:])], "so divide all by it"),
         ("output_factors.csv", lambda r: [x for x in r if x[0] != "100"], "lacks the reference field of 100 mm"),

@@ -21,7 +21,7 @@ RESEARCH_ONLY = "DeepRT is research software, not a medical device: for research
 def add_output_options(command: argparse.ArgumentParser, what: str) -> None:
     """Add the options that say where the result goes."""
     command.add_argument("--out", required=True, type=Path, metavar="DIR", help=f"folder for the {what}")
-    command.add_argument("--overwrite", action="store_true", help=f"replace a {what} that the folder already holds")
+    command.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote there")
 
 
 def add_case_options(command: argparse.ArgumentParser) -> None:

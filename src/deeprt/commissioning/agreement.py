@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deeprt.commissioning.measurements import Measurements
+from deeprt.commissioning.measurements import DepthDose, Measurements, Profile
 from deeprt.dose.kernels import axis_dose, square_field_dose
 from deeprt.machine import Machine
 
@@ -23,7 +23,6 @@ class CurveAgreement:
 
     Parameters
     ----------
-    kind : depth dose or profile
     field_mm : side of the square field
     depth_mm : of a profile; None for a depth dose
     position_mm : (n,) depth of a depth dose, distance from the axis of a profile
@@ -32,7 +31,6 @@ class CurveAgreement:
     judged : (n,) which points count: of a depth dose those from its maximum on, of a profile all
     """
 
-    kind: str
     field_mm: float
     depth_mm: float | None
     position_mm: Float
@@ -40,6 +38,11 @@ class CurveAgreement:
     model_percent: Float
     gamma: Float
     judged: NDArray[np.bool_]
+
+    @property
+    def kind(self) -> str:
+        """Depth dose or profile."""
+        return "depth dose" if self.depth_mm is None else "profile"
 
     @property
     def deviation_percent(self) -> Float:
@@ -95,39 +98,55 @@ def agreement(machine: Machine, data: Measurements) -> Agreement:
     Depth doses are compared absolutely, output factor included, and so are not helped by normalization; profiles are
     normalized to the axis.
     """
-    ssd, depth_of_factors = machine.output.ssd_mm, data.conditions.output_factor_depth_mm
-    reference = axis_dose(machine, [depth_of_factors], field_mm=machine.output.field_mm, ssd_mm=ssd)[0]
-    curves, outputs = [], []
-    for d in data.depth_doses:
-        percent = 100 * d.dose_percent / d.dose_percent.max()
-        factor = data.output_factor[d.field_mm]
-        scale = np.interp(depth_of_factors, d.depth_mm, percent) / factor / reference
-
-        def model(depth: Float, field: float = d.field_mm, scale: float = scale) -> Float:
-            return scale * axis_dose(machine, depth, field_mm=field, ssd_mm=ssd)
-
-        dense = np.arange(d.depth_mm[0], d.depth_mm[-1] + _STEP_MM, _STEP_MM)
-        gamma = _gamma(d.depth_mm, percent, dense, model(dense))
-        judged = d.depth_mm >= d.depth_of_maximum_mm
-        curves.append(
-            CurveAgreement("depth dose", d.field_mm, None, d.depth_mm, percent, model(d.depth_mm), gamma, judged)
+    depth_of_factors, reference_mm = data.conditions.output_factor_depth_mm, data.conditions.reference.field_mm
+    per_reference = 1 / _axis_dose(machine, depth_of_factors, reference_mm)
+    outputs = tuple(
+        OutputAgreement(
+            d.field_mm,
+            data.output_factor[d.field_mm],
+            per_reference * _axis_dose(machine, depth_of_factors, d.field_mm),
         )
-        modeled = axis_dose(machine, [depth_of_factors], field_mm=d.field_mm, ssd_mm=ssd)[0] / reference
-        outputs.append(OutputAgreement(d.field_mm, factor, float(modeled)))
-    for p in data.profiles:
-        dense = np.arange(p.position_mm[0], p.position_mm[-1] + _STEP_MM, _STEP_MM)
-        modeled = square_field_dose(machine, np.full_like(dense, p.depth_mm), dense, field_mm=p.field_mm, ssd_mm=ssd)
-        measured = p.dose_percent / np.interp(0.0, p.position_mm, p.dose_percent)
-        modeled = modeled / np.interp(0.0, dense, modeled)
-        scale = 100 / measured.max()
-        measured, modeled = scale * measured, scale * modeled
-        gamma = _gamma(p.position_mm, measured, dense, modeled)
-        at_points = np.interp(p.position_mm, dense, modeled)
-        everywhere = np.ones(p.position_mm.size, bool)
-        curves.append(
-            CurveAgreement("profile", p.field_mm, p.depth_mm, p.position_mm, measured, at_points, gamma, everywhere)
-        )
-    return Agreement(tuple(curves), tuple(outputs))
+        for d in data.depth_doses
+    )
+    # Percent of the measured maximum that a model dose of one reference dose is worth.
+    scales = [100 * d.at(depth_of_factors) / d.dose_percent.max() / o.measured * per_reference
+              for d, o in zip(data.depth_doses, outputs, strict=True)]  # fmt: skip
+    depth_doses = [_depth_dose(machine, d, scale) for d, scale in zip(data.depth_doses, scales, strict=True)]
+    return Agreement((*depth_doses, *(_profile(machine, p) for p in data.profiles)), outputs)
+
+
+def _axis_dose(machine: Machine, depth_mm: float, field_mm: float) -> float:
+    return float(axis_dose(machine, [depth_mm], field_mm=field_mm, ssd_mm=machine.output.ssd_mm)[0])
+
+
+def _depth_dose(machine: Machine, d: DepthDose, scale: float) -> CurveAgreement:
+    dense = np.arange(d.depth_mm[0], d.depth_mm[-1] + _STEP_MM, _STEP_MM)
+    model = scale * axis_dose(machine, dense, field_mm=d.field_mm, ssd_mm=machine.output.ssd_mm)
+    measured = 100 * d.dose_percent / d.dose_percent.max()
+    judged = d.depth_mm >= d.depth_of_maximum_mm
+    return _curve(d.field_mm, None, d.depth_mm, measured, dense, model, judged)
+
+
+def _profile(machine: Machine, p: Profile) -> CurveAgreement:
+    dense, ssd = np.arange(p.position_mm[0], p.position_mm[-1] + _STEP_MM, _STEP_MM), machine.output.ssd_mm
+    model = square_field_dose(machine, np.full_like(dense, p.depth_mm), dense, field_mm=p.field_mm, ssd_mm=ssd)
+    measured = 100 * p.dose_percent / p.dose_percent.max()
+    model = model * np.interp(0.0, p.position_mm, measured) / np.interp(0.0, dense, model)
+    return _curve(p.field_mm, p.depth_mm, p.position_mm, measured, dense, model, np.ones(measured.size, bool))
+
+
+def _curve(
+    field_mm: float,
+    depth_mm: float | None,
+    position_mm: Float,
+    measured: Float,
+    dense_mm: Float,
+    model: Float,
+    judged: NDArray[np.bool_],
+) -> CurveAgreement:
+    gamma = _gamma(position_mm, measured, dense_mm, model)
+    at_points = np.interp(position_mm, dense_mm, model)
+    return CurveAgreement(field_mm, depth_mm, position_mm, measured, at_points, gamma, judged)
 
 
 def _gamma(position_mm: Float, measured: Float, dense_mm: Float, model: Float) -> Float:

@@ -47,6 +47,7 @@ def fit_machine(data: Measurements, like: Machine, progress: Progress | None = N
 
     Parameters
     ----------
+    data : as `read_measurements` checked them
     like : machine whose collimators and limits are taken over
     """
     report = progress or Silent()

@@ -30,11 +30,13 @@ def commissioning_page(machine: Machine, data: Measurements, agreed: Agreement) 
         (f"{depth_of_maximum:g} mm", "measured depth of maximum of the reference field"),
     ]
     body = tiles(facts)
-    body += section("Depth doses", figure(_curves(agreed.depth_doses, "Depth / mm"), _CAPTION))
+    body += section("Depth doses", figure(_depth_doses(agreed.depth_doses), _CAPTION))
     body += section(
         "Profiles", figure(_profiles(agreed), "Lines: model. Points: measurements, normalized on the axis.")
     )
-    body += section("Head scatter and horns", figure(_tables(machine, data), "As they stand in the machine file."))
+    body += section(
+        "Head scatter and horns", figure(_scatter_and_horns(machine, data), "As they stand in the machine file.")
+    )
     body += section("Deviations", _deviations(agreed))
     subtitle = f"{machine.energy_mv:g} MV; {data.conditions.source}"
     return page(machine.name, subtitle, "commissioning", body)
@@ -47,7 +49,7 @@ _CAPTION = (
 
 
 def deviation_rows(agreed: Agreement) -> list[list[str]]:
-    """Field, depth, largest and mean deviation in percent of the maximum, and pass rate of every curve, as text."""
+    """Kind, field, depth, largest and mean deviation in percent of the maximum, pass rate; a row a curve, as text."""
     rows = []
     for c in agreed.curves:
         depth = "" if c.depth_mm is None else f"{c.depth_mm:g}"
@@ -69,7 +71,7 @@ def _deviations(agreed: Agreement) -> str:
     )
 
 
-def _curves(curves: Sequence[CurveAgreement], label: str) -> str:
+def _depth_doses(curves: Sequence[CurveAgreement]) -> str:
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(8.6, 4.6), layout="constrained", facecolor="none")
         axes = drawing.add_subplot(facecolor="none")
@@ -77,7 +79,7 @@ def _curves(curves: Sequence[CurveAgreement], label: str) -> str:
             axes.plot(c.position_mm, c.model_percent, color=color, linewidth=1.2, label=f"{c.field_mm:g} mm")
             axes.plot(c.position_mm, c.measured_percent, ".", color=color, markersize=4)
         axes.grid(color=INK, alpha=0.13, linewidth=0.5)
-        axes.set(xlabel=label, ylabel="Dose / % of the maximum", ylim=(0, None), xlim=(0, None))
+        axes.set(xlabel="Depth / mm", ylabel="Dose / % of the maximum", ylim=(0, None), xlim=(0, None))
         axes.legend(title="Field side", frameon=False, ncols=2)
         return inline_svg(drawing, "Depth doses of the square fields, measured and modeled")
 
@@ -100,7 +102,7 @@ def _profiles(agreed: Agreement) -> str:
         return inline_svg(drawing, "Profiles of the square fields, measured and modeled")
 
 
-def _tables(machine: Machine, data: Measurements) -> str:
+def _scatter_and_horns(machine: Machine, data: Measurements) -> str:
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(8.6, 2.9), layout="constrained", facecolor="none")
         scatter, horns = (drawing.add_subplot(1, 2, place, facecolor="none") for place in (1, 2))

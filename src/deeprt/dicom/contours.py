@@ -48,7 +48,7 @@ def rasterize(
     contours : each (n, 3), LPS, mm; closed by the caller or not
     grid : voxels to fill; its slices must be parallel to the contours
     slice_spacing_mm : spacing of the slices the contours were drawn on, used where one or two planes tell none
-    end_reach : this share, 0 to 0.5; by default a plane stands for as much as its slice
+    end_reach : share, 0 to 0.5; by default a plane stands for as much as its slice
     name : of the structure, for messages
 
     Returns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from deeprt.evaluation.criteria import Criterion
 from deeprt.evaluation.dvh import Dvh
 from deeprt.evaluation.evaluate import PlanReport, StructureReport, evaluate
 from deeprt.evaluation.gamma import gamma_index, pass_rate
-from deeprt.evaluation.metrics import StructureMetrics
 from deeprt.structures import Role, Structure
 
 _RSS_STEP = 0.01  # of the relative dose
@@ -100,7 +99,6 @@ class StructureDifference:
     mean_gy, mean_absolute_gy, rms_gy : of the difference over the volume
     min_gy, max_gy : of any voxel with a part in the structure
     rss : residual sum of squares of the two DVHs, see `residual_sum_of_squares`
-    metrics : each metric of the dose minus that of the reference
     """
 
     name: str
@@ -111,7 +109,6 @@ class StructureDifference:
     min_gy: float
     max_gy: float
     rss: float
-    metrics: StructureMetrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +191,6 @@ def _difference(
     share = structure.fraction[inside].astype(np.float64)
     share /= share.sum()
     difference = difference_gy[inside].astype(np.float64)
-    pairs = zip(astuple(report.metrics), astuple(reference.metrics), strict=True)
     return StructureDifference(
         structure.name,
         structure.role,
@@ -204,7 +200,6 @@ def _difference(
         float(difference.min()),
         float(difference.max()),
         residual_sum_of_squares(report.dvh, reference.dvh, relative_to_gy),
-        StructureMetrics(*(a - b for a, b in pairs)),
     )
 
 
