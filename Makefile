@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench validate clean
 
 demo: $(READY)
 	$(VENV)/bin/deeprt plan virtual:prostate --beams 7 --out demo --overwrite
@@ -19,6 +19,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(VENV)/bin/python Testing/Benchmarks/planning.py
+
+validate: $(READY)
+	for each in dvh_accuracy existing_plans against_pydosert against_pyradplan against_pymedphys; do \
+	    $(VENV)/bin/python Testing/Benchmarks/$$each.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo

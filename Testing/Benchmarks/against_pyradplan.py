@@ -309,8 +309,9 @@ process up to then, with all its libraries.
   what is left when pyRadPlan keeps that dose: they measure DeepRT's fit of Gaussians to the tabulated kernels. These
   rows were computed beamlet by beamlet, without pyRadPlan's matrix.
 - In `tg119` the largest differences lie in the outermost voxels, in the build-up, where the programs' depths differ.
-- pyRadPlan takes kernels for the SSD of each beam, DeepRT those for 900 mm. On the axis of a 10 cm x 10 cm field the
-  file's kernels for 850 and for 950 mm differ by 0.4 % in dose at 10 cm depth and by 1.0 % at 20 cm.
+- pyRadPlan takes kernels for the SSD of each beam, DeepRT scales those for 900 mm to it. On the axis of a
+  10 cm x 10 cm field the file's kernels for 850 and for 950 mm differ by 0.4 % in dose at 10 cm depth and by 1.0 % at
+  20 cm.
 """
 
 
