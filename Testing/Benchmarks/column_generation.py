@@ -2,8 +2,9 @@
 
 On a water phantom one size at a time is changed: voxels, beamlets, candidates. Set-up, pricing and optimization are
 told apart, and the number of solutions of P(B) is that of the beams and one more. Where the case ``cort_prostate`` is
-there, 5 of its 180 coplanar candidates are chosen as ``deeprt beams`` does. A comparison with explicit dose influence
-matrices of other programs needs an environment of its own and is not part of this.
+there, 5 of its 180 coplanar candidates are chosen as ``deeprt beams`` does, and pyRadPlan, in an environment of its
+own, makes the dose influence matrices of three beams on the same grid, from which those of all candidates are
+estimated.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -20,11 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from against_pyradplan import BEAMLET_MM, CUTOFF_MM, MAP_SIZE, REQUIREMENTS, Comparison, run_pyradplan
+from environments import environment
 from planning import REAL_CASE, SEED, Seconds, phantom, surroundings
 
-from deeprt.case import PatientCase
+from deeprt.case import PatientCase, union
 from deeprt.config import PlanningConfig
 from deeprt.machine_file import read_machine
+from deeprt.orientation.candidates import candidate_beams
 from deeprt.orientation.column_generation import generate_columns
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.preparation import load_case, with_prescriptions
@@ -36,6 +42,7 @@ SIZES: Mapping[str, tuple[CandidateSettings, ...]] = {
     "beamlets": tuple(replace(PHANTOM, beamlet_mm=mm) for mm in (10.0, 7.5, 5.0, 3.5)),
     "candidates": tuple(replace(PHANTOM, candidates=f"coplanar:{step}") for step in (12, 6, 3, 2)),
 }
+MEASURED_DEG = (0.0, 120.0, 240.0)  # beams of which matrices are made
 QUICK = replace(PHANTOM, candidates="coplanar:30", voxel_mm=10.0, beamlet_mm=10.0)
 
 
@@ -74,6 +81,33 @@ def time_real_case(repeats: int) -> dict[str, Any]:
     return timing | {"case": REAL_CASE.name, "peak_memory_mb": round(peak / (1e6 if sys.platform == "darwin" else 1e3))}
 
 
+def time_matrices() -> dict[str, Any]:
+    """pyRadPlan's dose influence matrices on ``cort_prostate``: three measured, all candidates by multiplication."""
+    settings = CandidateSettings()
+    case = load_case(str(REAL_CASE), PlanningConfig(dose_grid_mm=settings.voxel_mm))
+    target = union("targets", case.targets).fraction >= 0.5
+    fluence = np.zeros((1, len(MEASURED_DEG), MAP_SIZE, MAP_SIZE))
+    comparison = Comparison(
+        REAL_CASE.name, case, target, case.isocenter_lps(), MEASURED_DEG, fluence, CUTOFF_MM, forward=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_pyradplan(environment("pyradplan", REQUIREMENTS), [comparison], Path(folder))[0]
+    n, n_candidates = (
+        len(MEASURED_DEG),
+        len(candidate_beams(settings.candidates, read_machine("generic_6mv").clearance)),
+    )
+    seconds, entries = float(result["seconds"]) / n, int(result["entries"]) / n
+    return {
+        "versions": result["versions"].tolist(),
+        "voxel_mm": settings.voxel_mm,
+        "beamlet_mm": BEAMLET_MM,
+        "seconds_per_beam": round(seconds, 2),
+        "entries_per_beam": round(entries),
+        "estimated_minutes_of_all_candidates": round(seconds * n_candidates / 60, 1),
+        "estimated_gb_of_all_candidates": round(8e-9 * entries * n_candidates, 1),  # a value and an index of 4 bytes
+    }
+
+
 def main() -> None:
     """Run the benchmark and print its JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,6 +126,7 @@ def main() -> None:
             report[f"phantom_by_{name}"] = [time_selection(water, s, options.repeats) for s in sizes]
         if REAL_CASE.is_dir():
             report["real_case"] = time_real_case(options.repeats)
+            report["pyradplan_matrices"] = time_matrices()
     text = json.dumps(report, indent=2)
     print(text)
     if options.out:
