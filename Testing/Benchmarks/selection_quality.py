@@ -1,14 +1,15 @@
 """Objective of column generation against equispaced beams on real cases; prints a Markdown table.
 
-``python Testing/Benchmarks/selection_quality.py [--openkbp 20] [--exchange SECONDS] [--out FILE]``. Cases are looked
-for in ``../shared/cases`` beside the checkout: cort_prostate (5 beams), tg119 (7) and patients of OpenKBP (9; Babier
-et al., Med. Phys. 48, 5549, 2021). The objective is that of column generation, the paper's quadratic one; each set of
+``python Testing/Benchmarks/selection_quality.py [--openkbp 20] [--exchange SECONDS] [--part N/M] [--out FILE]``. Cases
+are looked for in ``../shared/cases`` beside the checkout: cort_prostate (5 beams), tg119 (7) and patients of OpenKBP
+(9; Babier et al., Med. Phys. 48, 5549, 2021). The objective is that of column generation, the paper's quadratic one; each set of
 beams is solved anew for it to a tight tolerance, so that the early end of the search's own solutions plays no part.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ from deeprt.structures import Role, Structure
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 N_FRACTIONS_OPENKBP = 35
-TIGHT = SolverSettings(max_iterations=2000, tolerance=1e-7)
+TIGHT = SolverSettings(max_iterations=1000, tolerance=1e-6)
 
 
 def openkbp_case(folder: Path, patient: str) -> PatientCase:
@@ -78,6 +79,7 @@ def main() -> None:
     """Print a row a case and the shares that the documentation quotes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--openkbp", type=int, default=20, help="number of OpenKBP patients")
+    parser.add_argument("--part", default="1/1", metavar="N/M", help="only this part of the cases, such as 2/3")
     parser.add_argument("--exchange", type=float, default=0.0, metavar="SECONDS", help="budget of exchange search")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table to this file")
     options = parser.parse_args()
@@ -89,7 +91,8 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     ratios, exchanged, never_higher = [], [], True
-    for case, n_beams in cases(options.openkbp):
+    part, n_parts = (int(n) for n in options.part.split("/"))
+    for case, n_beams in itertools.islice(cases(options.openkbp), part - 1, None, n_parts):
         angles = [replace(a, gantry_deg=2.0 * round(a.gantry_deg / 2)) for a in equispaced_angles(n_beams)]
         problem, positions = selection_problem(case, machine, settings, given=angles)
         chosen = generate_columns(problem, n_beams)[0]
