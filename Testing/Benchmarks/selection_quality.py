@@ -2,8 +2,9 @@
 
 ``python Testing/Benchmarks/selection_quality.py [--openkbp 20] [--exchange SECONDS] [--part N/M] [--out FILE]``. Cases
 are looked for in ``../shared/cases`` beside the checkout: cort_prostate (5 beams), tg119 (7) and patients of OpenKBP
-(9; Babier et al., Med. Phys. 48, 5549, 2021). The objective is that of column generation, the paper's quadratic one; each set of
-beams is solved anew for it to a tight tolerance, so that the early end of the search's own solutions plays no part.
+(9; Babier et al., Med. Phys. 48, 5549, 2021). The objective is that of column generation, the paper's quadratic one;
+each set of beams is solved anew for it to a tight tolerance, so that the early end of the search's own solutions plays
+no part.
 """
 
 from __future__ import annotations
