@@ -156,7 +156,7 @@ def the_real_file():
     return found[0] if found and found[0].is_file() else None
 
 
-@pytest.mark.skipif(the_real_file() is None, reason="pyRadPlan is neither installed nor in work/envs (make bench)")
+@pytest.mark.skipif(the_real_file() is None, reason="pyRadPlan is neither installed nor in work/envs (make validate)")
 @pytest.mark.parametrize("field_mm", [20.0, 100.0, 200.0])
 def test_profiles_of_the_shipped_machine_of_pyradplan_agree_with_its_kernels_convolved_on_a_lattice(field_mm):
     file = the_real_file()
