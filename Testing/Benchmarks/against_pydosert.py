@@ -32,7 +32,7 @@ from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.dose.influence import dose_influence
 from deeprt.dose.kernels import axis_dose
 from deeprt.evaluation.gamma import gamma_index, pass_rate
-from deeprt.files import write_whole
+from deeprt.files import write_all_whole
 from deeprt.geometry import Grid
 from deeprt.machine import HeadScatter, Machine, OffAxis
 from deeprt.machine_file import read_machine
@@ -306,10 +306,9 @@ def main() -> None:
             "deeprt_again": round(again, 3),
         }
         report["plans"].append(row)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / "pydosert.json", json.dumps(report, indent=2) + "\n")
-    write_whole(options.out / "pydosert.md", to_markdown(report))
-    print(to_markdown(report))
+    page = to_markdown(report)
+    write_all_whole(options.out, {"pydosert.json": json.dumps(report, indent=2) + "\n", "pydosert.md": page})
+    print(page)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from deeprt.case import PatientCase
 from deeprt.config import PlanningConfig
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.gamma import gamma_index, pass_rate
-from deeprt.files import write_whole
+from deeprt.files import write_all_whole
 from deeprt.geometry import Grid
 from deeprt.machine import Machine, OffAxis
 from deeprt.machine_file import read_machine
@@ -333,10 +333,9 @@ def main() -> None:
     report["pyradplan_versions"] = results[0]["versions"].tolist()
     repeats = 1 if options.quick else REPEATS
     report["comparisons"] = [compare(c, r, machine, repeats) for c, r in zip(comparisons, results, strict=True)]
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / "pyradplan.json", json.dumps(report, indent=2) + "\n")
-    write_whole(options.out / "pyradplan.md", to_markdown(report))
-    print(to_markdown(report))
+    page = to_markdown(report)
+    write_all_whole(options.out, {"pyradplan.json": json.dumps(report, indent=2) + "\n", "pyradplan.md": page})
+    print(page)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ estimated.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import sys
@@ -25,7 +24,7 @@ import numba
 import numpy as np
 from against_pyradplan import BEAMLET_MM, CUTOFF_MM, MAP_SIZE, REQUIREMENTS, Comparison, run_pyradplan
 from environments import environment
-from planning import REAL_CASE, SEED, Seconds, phantom, surroundings
+from planning import REAL_CASE, SEED, Seconds, phantom, publish, surroundings
 
 from deeprt.case import PatientCase, union
 from deeprt.config import PlanningConfig
@@ -127,10 +126,7 @@ def main() -> None:
         if REAL_CASE.is_dir():
             report["real_case"] = time_real_case(options.repeats)
             report["pyradplan_matrices"] = time_matrices()
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    publish(report, options.out)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,14 @@ def surroundings() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def publish(report: dict[str, Any], file: Path | None) -> None:
+    """Print a benchmark's JSON, and write it to a file if one is given."""
+    text = json.dumps(report, indent=2)
+    print(text)
+    if file:
+        file.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run the benchmark and print its JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,10 +148,7 @@ def main() -> None:
     }
     if not options.no_plan:
         report["plan"] = time_plan(options.repeats)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    publish(report, options.out)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -83,17 +85,13 @@ def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCa
         If the plan is inconsistent or the folder cannot be written.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
-        try:
+        with _scratch_beside(folder) as scratch:
             _write_study(result, scratch, image_case or result.case)
             _write_report(result, scratch)
             if result.selection.n_steps:
                 write_selection(result.selection, scratch / SELECTION_FILE)
             (scratch / "plan.toml").write_text(tomli_w.dumps(to_plain(result.config)), encoding="utf-8")
             _move_into(scratch, folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise InputError(f"Cannot write the plan to '{folder}': {error.strerror}; nothing was kept of it.") from error
 
@@ -116,7 +114,6 @@ def write_selection(selection: BeamSelection, path: Path) -> None:
         "timing_s": dict(selection.timing_s),
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"Cannot write '{path}': {error.strerror}.") from error
@@ -144,9 +141,7 @@ def _write_study(result: PlanResult, folder: Path, image_case: PatientCase) -> N
 
 
 def _write_report(result: PlanResult, folder: Path) -> None:
-    versions = {"deeprt": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _VERSIONED}
-    versions["threads"] = str(torch.get_num_threads())
+    versions = versions_of(_VERSIONED) | {"threads": str(torch.get_num_threads())}
     contents = ReportContents(
         case=result.case,
         plan=result.plan,
@@ -162,6 +157,12 @@ def _write_report(result: PlanResult, folder: Path) -> None:
         notes=result.notes,
     )
     write_report(folder, contents)
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of DeepRT, Python and some packages, by name."""
+    versions = {"deeprt": __version__, "python": platform.python_version()}
+    return versions | {name: importlib.metadata.version(name) for name in packages}
 
 
 def write_dose_folder(case: PatientCase, plan: ExistingPlan, result: ExistingPlanDose, folder: Path) -> None:
@@ -181,9 +182,7 @@ def write_dose_folder(case: PatientCase, plan: ExistingPlan, result: ExistingPla
     else:
         dataset = dose_dataset(identified, result.dose_gy, referred)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
-        try:
+        with _scratch_beside(folder) as scratch:
             write_dataset(dataset, scratch / DOSE_FILE)
             content = json.dumps(dose_numbers(case, plan, result), indent=1, ensure_ascii=False)
             (scratch / DOSE_NUMBERS_FILE).write_text(content + "\n", encoding="utf-8")
@@ -191,8 +190,6 @@ def write_dose_folder(case: PatientCase, plan: ExistingPlan, result: ExistingPla
             (folder / DOSE_NUMBERS_FILE).unlink(missing_ok=True)
             for name in (DOSE_FILE, DOSE_NUMBERS_FILE):
                 os.replace(scratch / name, folder / name)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise InputError(f"Cannot write the dose to '{folder}': {error.strerror}.") from error
 
@@ -254,6 +251,17 @@ def _beam_numbers(part: BeamDose) -> dict[str, object]:
         "point_gy_per_fraction": rounded(part.point_gy_per_fraction),
         "plan_point_gy_per_fraction": beam.stated_point_gy_per_fraction,
     }
+
+
+@contextmanager
+def _scratch_beside(folder: Path) -> Iterator[Path]:
+    """Make a folder to write into before the files move, beside their own; nothing is left of it afterwards."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _move_into(scratch: Path, folder: Path) -> None:

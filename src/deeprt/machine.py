@@ -153,7 +153,7 @@ class HeadScatter:
         >>> HeadScatter(np.array([40.0, 100.0]), np.array([0.97, 1.0])).of_opening(50.0, 100.0)
         0.9833...
         """
-        side = 2 * width_mm * height_mm / (width_mm + height_mm)
+        side = equivalent_square_mm(width_mm, height_mm)
         return float(np.interp(side, self.field_mm, self.factor))
 
 
@@ -208,6 +208,12 @@ class Machine:
     max_mu_per_beam: float
     min_segment_mu: float
     min_segment_area_mm2: float
+
+
+def equivalent_square_mm(width_mm: ArrayLike, height_mm: ArrayLike) -> NDArray[np.float64]:
+    """Side ``2ab/(a + b)`` of the squares that scatter like rectangles, same shape; 0 for closed ones."""
+    width, height = np.asarray(width_mm, float), np.asarray(height_mm, float)
+    return np.asarray(2 * width * height / np.maximum(width + height, 1e-9))
 
 
 def _check_table(name: str, abscissa: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:

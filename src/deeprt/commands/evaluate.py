@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeprt import __version__
 from deeprt.commands import options as shared
 from deeprt.errors import InputError
 from deeprt.progress import Bars
@@ -114,9 +111,9 @@ def _evaluated(
     from deeprt.evaluation.compare import compare
     from deeprt.evaluation.comparison_report import EvaluationContents
     from deeprt.evaluation.evaluate import evaluate
+    from deeprt.export import versions_of
 
-    versions = {"deeprt": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _VERSIONED}
+    versions = versions_of(_VERSIONED)
     shown, notes = _read(dose, case)
     if reference is None:
         report = evaluate(case, shown.dose_gy, settings.goals)

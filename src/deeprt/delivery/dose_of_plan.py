@@ -92,7 +92,13 @@ def segment_influence(plan: DeliverablePlan, influence: DoseInfluence) -> Segmen
         pixels = _between_jaws(openings, beam, plan.machine)
         for n in range(openings.mu.size):
             one = slice(n, n + 1)
-            one_mu = Openings(np.ones(1), openings.left_mm[one], openings.right_mm[one], openings.jaws_mm[one])
+            one_mu = replace(
+                openings,
+                mu=np.ones(1),
+                left_mm=openings.left_mm[one],
+                right_mm=openings.right_mm[one],
+                jaws_mm=openings.jaws_mm[one],
+            )
             rows.append(_dose_on(pixels, one_mu, plan.machine))
     return SegmentInfluence(torch.stack(rows), influence.voxels)
 
@@ -104,7 +110,7 @@ def with_segment_mu(plan: DeliverablePlan, mu: Sequence[float]) -> DeliverablePl
 
 
 def _between_jaws(openings: Openings, influence: BeamInfluence, machine: Machine) -> BeamInfluence:
-    """The beam's influence on pixels between the jaws: leaf widths by 1 mm, finer where jaws cross leaves moving."""
+    """The beam's influence on pixels between the jaws: 1 mm along the leaves, across them their widths or less."""
     x1, x2, y1, y2 = openings.bounds_mm
     jaws_stand = bool(np.all(openings.jaws_mm == openings.jaws_mm[0]))
     if openings.leaf_travel == "x":

@@ -18,7 +18,7 @@ from deeprt.delivery.fluence import Openings
 from deeprt.dose.influence import beam_influence
 from deeprt.dose.raytrace import radiological_depth
 from deeprt.errors import InputError
-from deeprt.machine import Machine
+from deeprt.machine import Machine, equivalent_square_mm
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
 
@@ -182,9 +182,7 @@ def _beam_dose(
     point_gy_per_fraction: float | None,
 ) -> BeamDose:
     depth = radiological_depth(case.density, case.grid, beam.source_lps, beam.isocenter_lps[None])[0]
-    width, height = openings.jaws_mm[:, 1] - openings.jaws_mm[:, 0], openings.jaws_mm[:, 3] - openings.jaws_mm[:, 2]
-    sides = 2 * width * height / np.maximum(width + height, 1e-9)  # closed jaws count as a square of no side
-    square = float(np.average(sides, weights=openings.mu))
+    square = float(np.average(equivalent_square_mm(*openings.jaw_sizes_mm), weights=openings.mu))
     return BeamDose(
         planned,
         machine.name,

@@ -43,6 +43,12 @@ class Openings:
             )
 
     @property
+    def jaw_sizes_mm(self) -> tuple[Float, Float]:
+        """Width along x and height along y between the jaws, (n_intervals,) each."""
+        x1, x2, y1, y2 = self.jaws_mm.T
+        return x2 - x1, y2 - y1
+
+    @property
     def bounds_mm(self) -> tuple[float, float, float, float]:
         """x1, x2, y1, y2 of the rectangle around all jaw openings."""
         low, high = self.jaws_mm.min(axis=0), self.jaws_mm.max(axis=0)
@@ -147,9 +153,8 @@ def with_head_scatter(openings: Openings, head_scatter: HeadScatter) -> Openings
     """
     x1, x2, y1, y2 = openings.bounds_mm
     whole = head_scatter.of_opening(x2 - x1, y2 - y1)
-    sides = zip(openings.jaws_mm[:, 1] - openings.jaws_mm[:, 0], openings.jaws_mm[:, 3] - openings.jaws_mm[:, 2],
-                strict=True)  # fmt: skip
-    factors = [head_scatter.of_opening(w, h) / whole if w > 0 and h > 0 else 0.0 for w, h in sides]
+    sizes = zip(*openings.jaw_sizes_mm, strict=True)
+    factors = [head_scatter.of_opening(w, h) / whole if w > 0 and h > 0 else 0.0 for w, h in sizes]
     return replace(openings, mu=openings.mu * factors)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from deeprt.dicom.scan import file_name
+from deeprt.dicom.scan import file_name, text_of
 from deeprt.errors import InputError
 from deeprt.geometry import PATIENT_POSITIONS, Grid
 from deeprt.progress import Progress
@@ -75,7 +75,7 @@ def read_ct(slices: tuple[Dataset, ...], progress: Progress) -> CtVolume:
 
 def patient_position(slices: tuple[Dataset, ...]) -> str:
     """Patient Position of a CT series, one of HFS, HFP, FFS, FFP."""
-    found = {str(s.get("PatientPosition", "") or "") for s in slices}
+    found = {text_of(s, "PatientPosition") for s in slices}
     if len(found) != 1 or not found <= set(PATIENT_POSITIONS):
         stated = " and ".join(f"'{p}'" for p in sorted(found) if p) or "none"
         raise InputError(
@@ -98,7 +98,7 @@ def _check_same_in_all(slices: tuple[Dataset, ...]) -> None:
                     f"CT slices '{file_name(first)}' and '{file_name(header)}' differ in {keyword}: "
                     f"{expected.tolist()} and {value.tolist()}; all slices of a series must share it."
                 )
-    frames = {str(s.get("FrameOfReferenceUID", "") or "") for s in slices}
+    frames = {text_of(s, "FrameOfReferenceUID") for s in slices}
     if len(frames) > 1:
         raise InputError(f"The slices of the CT have {len(frames)} frames of reference; export one acquisition.")
 

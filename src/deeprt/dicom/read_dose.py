@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTDoseSt
 from scipy.ndimage import map_coordinates
 
 from deeprt.case import PatientCase
+from deeprt.dicom.scan import text_of
 from deeprt.dicom.volumes import is_volume, read_image
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
@@ -145,7 +146,7 @@ def _from_dicom(path: Path) -> StoredDose:
     if counts.shape != grid.shape:
         raise InputError(f"RTDOSE '{path}' has voxels of shape {counts.shape}, its header says {grid.shape}.")
     scaling = _numbers(path, data, "DoseGridScaling", 1)[0]
-    frame = str(data.get("FrameOfReferenceUID", "") or "")
+    frame = text_of(data, "FrameOfReferenceUID")
     return StoredDose(path.name, grid, (counts * scaling).astype(np.float32), notes, frame)
 
 
@@ -155,13 +156,13 @@ def _what_it_says(path: Path, data: Dataset) -> tuple[str, ...]:
         raise InputError(
             f"RTDOSE '{path}' has the unit {unit or 'none'} (DoseUnits); only an absolute dose in GY can be evaluated."
         )
-    kind = str(data.get("DoseType", "") or "")
+    kind = text_of(data, "DoseType")
     if kind == "ERROR":
         raise InputError(f"RTDOSE '{path}' holds the difference of two doses (DoseType ERROR), not a dose.")
     notes = []
     if kind != "PHYSICAL":
         notes.append(f"'{path.name}' has the dose type {kind or 'none'}, not PHYSICAL; it is evaluated as stored.")
-    summation = str(data.get("DoseSummationType", "") or "")
+    summation = text_of(data, "DoseSummationType")
     if summation in _WHOLE:
         notes.append(f"'{path.name}' has the summation type {summation}, which is taken for the whole course.")
     else:

@@ -84,7 +84,7 @@ def scan_folder(
     ]
     chosen = _choose(folder, "structure sets", "--structure-set", structure_set_uid, described)
     positions = {
-        str(setup.get("PatientPosition", "") or "")
+        text_of(setup, "PatientPosition")
         for plan in headers
         if plan.SOPClassUID == RTPlanStorage
         for setup in plan.get("PatientSetupSequence") or []

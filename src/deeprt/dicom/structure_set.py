@@ -10,7 +10,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from deeprt.dicom.contours import rasterize
-from deeprt.dicom.scan import file_name
+from deeprt.dicom.scan import file_name, text_of
 from deeprt.dicom.source import Color, DrawnStructure
 from deeprt.errors import InputError
 
@@ -56,14 +56,14 @@ def read_structures(
     roi_numbers: dict[str, int] = {}
     for roi in rois:
         number = int(roi.ROINumber)
-        name = str(roi.get("ROIName", "") or "").strip() or f"ROI {number}"
+        name = text_of(roi, "ROIName").strip() or f"ROI {number}"
         if name in roi_numbers:
             notes.append(f"A second structure '{name}' is called '{name} ({number})'.")
             name = f"{name} ({number})"
         drawing = drawings.get(number, Dataset())
         contours, n_open = _contours(drawing, name, file)
         observation = observations.get(number, Dataset())
-        interpreted_type = str(observation.get("RTROIInterpretedType", "") or "").upper()
+        interpreted_type = text_of(observation, "RTROIInterpretedType").upper()
         if interpreted_type in _NO_VOLUME_TYPES or (n_open and not contours):
             notes.append(f"Structure '{name}' is left out: it marks a point or line ({interpreted_type or 'no type'}).")
             continue
@@ -102,10 +102,10 @@ def contour_points(contour: Dataset) -> NDArray[np.float64]:
 def _check_frame(structure_set: Dataset, frame_of_reference_uid: str) -> list[str]:
     """Notes if the frame of reference is not stated; an error if it is another one."""
     rois = structure_set.StructureSetROISequence
-    frames = {str(r.get("ReferencedFrameOfReferenceUID", "") or "") for r in rois} - {""}
+    frames = {text_of(r, "ReferencedFrameOfReferenceUID") for r in rois} - {""}
     if not frames:
         references = structure_set.get("ReferencedFrameOfReferenceSequence") or [structure_set]
-        frames = {str(r.get("FrameOfReferenceUID", "") or "") for r in references} - {""}
+        frames = {text_of(r, "FrameOfReferenceUID") for r in references} - {""}
     if not frames or not frame_of_reference_uid:
         return ["The CT or the structure set states no frame of reference; they are taken to share one."]
     other = frames - {frame_of_reference_uid}
@@ -153,7 +153,7 @@ def _density(observation: Dataset, name: str, file: str) -> tuple[float | None, 
         if not 0 <= density < np.inf:
             raise InputError(f"Structure set '{file}': '{name}' has the relative electron density {density:g}.")
         return density, []
-    material = str(observation.get("MaterialID", "") or "")
+    material = text_of(observation, "MaterialID")
     unused = [f"the relative mass density {stated[_MASS]:g}"] if _MASS in stated else []
     unused += [f"the material '{material}'"] if material else []
     remedy = f"which is not used; give its relative electron density as density under [structures.{name}]"

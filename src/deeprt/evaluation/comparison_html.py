@@ -16,9 +16,9 @@ from deeprt.evaluation.evaluate import PlanReport
 from deeprt.evaluation.figure_style import structure_colors
 from deeprt.evaluation.html_parts import (
     DOSES,
-    INDICES,
     defined,
     definitions,
+    dvh_section,
     figure,
     goals_section,
     legend,
@@ -26,9 +26,11 @@ from deeprt.evaluation.html_parts import (
     notes_section,
     page,
     section,
+    signed_difference,
     structure_label,
     table,
     tiles,
+    versions_table,
 )
 from deeprt.evaluation.report import metrics_entry
 from deeprt.evaluation.report_figures import dvh_plot
@@ -42,13 +44,13 @@ def html_page(contents: EvaluationContents) -> str:
     subtitle = contents.dose.name
     if contents.reference is not None:
         subtitle += f" against {contents.reference.name}"
-    body = _alone(contents, colors)
     if contents.reference is not None and contents.comparison is not None:
         body = _side_by_side(contents, contents.reference, contents.comparison, colors)
+    else:
+        body = _alone(contents, colors)
     body += notes_section(contents.notes)
     if contents.versions:
-        rows = [[name, version] for name, version in contents.versions.items()]
-        body += section("How it was made", table(["Package", "Version"], rows))
+        body += section("How it was made", versions_table(contents.versions))
     return page(case.case_id, subtitle, "evaluation of a dose", body)
 
 
@@ -131,19 +133,11 @@ def _outlines(case: PatientCase, colors: Mapping[str, str]) -> str:
 def _dvh_section(
     case: PatientCase, report: PlanReport, comparison: DoseComparison | None, colors: Mapping[str, str]
 ) -> str:
-    shown = [s.name for s in report.structures if s.role not in (Role.TUNING, Role.EXTERNAL)]
-    reference = comparison.reference_report if comparison else None
-    caption = "Solid: dose. Dashed: reference. Dotted: prescriptions." if reference else "Dotted: prescriptions."
-    indices = []
-    for target in report.targets:
-        entries = [metrics_entry(target)]
-        if reference is not None:
-            entries.append(metrics_entry(reference.structure(target.name)))
-        head = [structure_label(target.name, colors), "Dose", "Reference"][: 1 + len(entries)]
-        rows = [[defined(name, key), *(f"{e[key]:.3f}" for e in entries)] for key, name in INDICES.items()]
-        indices.append(table(head, rows))
-    plot = figure(dvh_plot(case, report, reference), caption) + legend(shown, colors)
-    return section("Dose-volume histograms", f'<div class="pair"><div>{plot}</div><div>{"".join(indices)}</div></div>')
+    if comparison is None:
+        return dvh_section(dvh_plot(case, report, None), "Dotted: prescriptions.", [report], ["Dose"], colors)
+    reference = comparison.reference_report
+    caption = "Solid: dose. Dashed: reference. Dotted: prescriptions."
+    return dvh_section(dvh_plot(case, report, reference), caption, [report, reference], ["Dose", "Reference"], colors)
 
 
 def _metrics_section(comparison: DoseComparison, colors: Mapping[str, str]) -> str:
@@ -154,7 +148,7 @@ def _metrics_section(comparison: DoseComparison, colors: Mapping[str, str]) -> s
         dose, reference = metrics_entry(s), metrics_entry(comparison.reference_report.structure(s.name))
         cells = (
             f"{dose[key]:.2f} | {reference[key]:.2f}<br><span class='soft'>"
-            f"{round(dose[key] - reference[key], 2) + 0.0:+.2f}</span>"
+            f"{signed_difference(dose[key], reference[key])}</span>"
             for key in DOSES
         )
         rows.append([structure_label(s.name, colors), f"{dose['volume_cc']:.1f}", *cells])

@@ -115,6 +115,36 @@ def notes_section(notes: Sequence[str]) -> str:
     )
 
 
+def dvh_section(
+    plot: str, caption: str, reports: Sequence[PlanReport], heads: Sequence[str], colors: Mapping[str, str]
+) -> str:
+    """DVHs beside the indices of every target.
+
+    Parameters
+    ----------
+    plot : SVG
+    reports, heads : whose indices stand in a column each; the first one's structures are named below the plot
+    """
+    shown = [s.name for s in reports[0].structures if s.role not in (Role.TUNING, Role.EXTERNAL)]
+    indices = []
+    for target in reports[0].targets:
+        entries = [metrics_entry(r.structure(target.name)) for r in reports]
+        rows = [[defined(label, key), *(f"{e[key]:.3f}" for e in entries)] for key, label in INDICES.items()]
+        indices.append(table([structure_label(target.name, colors), *heads], rows))
+    left = figure(plot, caption) + legend(shown, colors)
+    return section("Dose-volume histograms", f'<div class="pair"><div>{left}</div><div>{"".join(indices)}</div></div>')
+
+
+def signed_difference(value: float, reference: float) -> str:
+    """Difference to two decimals with its sign; no minus before zero."""
+    return f"{round(value - reference, 2) + 0.0:+.2f}"
+
+
+def versions_table(versions: Mapping[str, str]) -> str:
+    """Table of package versions."""
+    return table(["Package", "Version"], [[escape(name), escape(version)] for name, version in versions.items()])
+
+
 def metrics_table(structures: Sequence[StructureReport], colors: Mapping[str, str]) -> str:
     """Volume and doses of structures."""
     rows = []

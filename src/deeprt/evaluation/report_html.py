@@ -10,10 +10,10 @@ from deeprt.evaluation import report_figures as figures
 from deeprt.evaluation.dose_figure import WASH_FROM_PERCENT, dose_planes
 from deeprt.evaluation.figure_style import structure_colors
 from deeprt.evaluation.html_parts import (
-    INDICES,
     defined,
     definitions,
     details,
+    dvh_section,
     figure,
     goals_section,
     legend,
@@ -21,9 +21,11 @@ from deeprt.evaluation.html_parts import (
     notes_section,
     page,
     section,
+    signed_difference,
     structure_label,
     table,
     tiles,
+    versions_table,
 )
 from deeprt.evaluation.report import ReportContents, metrics_entry
 from deeprt.structures import Role
@@ -35,9 +37,10 @@ def html_page(contents: ReportContents) -> str:
     prescriptions = "; ".join(f"{t.name} {t.prescription_gy:g} Gy" for t in case.targets)
     fractions = f"{case.n_fractions} fraction{'s' if case.n_fractions > 1 else ''}"
     colors = structure_colors(case)
+    dvhs = figures.dvh_plot(case, contents.report, contents.ideal_report)
     sections = (
         _dose_section(contents, colors),
-        _dvh_section(contents, colors),
+        dvh_section(dvhs, _DVH_CAPTION, [contents.report], [""], colors),
         goals_section(contents.report),
         _metrics_section(contents, colors),
         _beams_section(contents),
@@ -50,6 +53,7 @@ def html_page(contents: ReportContents) -> str:
     return page(case.case_id, subtitle, "plan report", _summary(contents) + "\n" + "".join(sections))
 
 
+_DVH_CAPTION = "Solid: delivered dose. Thin dashed: dose of the ideal fluence. Dotted: prescriptions."
 _FLUENCE_CAPTION = (
     "Above, the ideal fluence map on its beamlets; below, what the segments deliver (open area times MU, and the "
     "leaves' transmission within the jaws). Seen from the source, at the isocenter plane; one scale for all."
@@ -81,23 +85,6 @@ def _dose_section(contents: ReportContents, colors: Mapping[str, str]) -> str:
         dose_planes(contents.case, contents.dose_gy, contents.plan.beams[0].isocenter_lps), caption, kind="night"
     )
     return section("Dose", picture + legend(shown, colors))
-
-
-def _dvh_section(contents: ReportContents, colors: Mapping[str, str]) -> str:
-    shown = [s.name for s in contents.report.structures if s.role not in (Role.TUNING, Role.EXTERNAL)]
-    caption = "Solid: delivered dose. Thin dashed: dose of the ideal fluence. Dotted: prescriptions."
-    plot = figure(figures.dvh_plot(contents.case, contents.report, contents.ideal_report), caption)
-    indices = [
-        table(
-            [structure_label(target.name, colors), ""],
-            [[defined(label, key), f"{metrics_entry(target)[key]:.3f}"] for key, label in INDICES.items()],
-        )
-        for target in contents.report.targets
-    ]
-    return section(
-        "Dose-volume histograms",
-        f'<div class="pair"><div>{plot}{legend(shown, colors)}</div><div>{"".join(indices)}</div></div>',
-    )
 
 
 def _metrics_section(contents: ReportContents, colors: Mapping[str, str]) -> str:
@@ -148,7 +135,7 @@ def _comparison_section(contents: ReportContents, colors: Mapping[str, str]) -> 
             continue
         delivered, ideal = metrics_entry(s), metrics_entry(contents.ideal_report.structure(s.name))
         cells = (
-            f"{delivered[k]:.2f} <span class='soft'>{round(delivered[k] - ideal[k], 2) + 0.0:+.2f}</span>" for k in keys
+            f"{delivered[k]:.2f} <span class='soft'>{signed_difference(delivered[k], ideal[k])}</span>" for k in keys
         )
         rows.append([structure_label(s.name, colors), *cells])
     rows_table = table(["Structure", *(defined(f"{k} / Gy", k) for k in keys)], rows)
@@ -164,11 +151,10 @@ def _comparison_section(contents: ReportContents, colors: Mapping[str, str]) -> 
 def _run_section(contents: ReportContents) -> str:
     timing = [[escape(step), f"{seconds:.2f}"] for step, seconds in contents.timing_s.items()]
     timing.append(["All", f"{sum(contents.timing_s.values()):.2f}"])
-    versions = [[escape(name), escape(version)] for name, version in contents.versions.items()]
     settings = escape(json.dumps(dict(contents.settings), indent=2, ensure_ascii=False, default=str))
     facts = f"<p class='soft'>Peak memory {contents.peak_memory_mb:.0f} MB. Seed {contents.seed}.</p>"
     return section(
         "How it was made",
         f'<div class="pair even"><div>{table(["Step", "Time / s"], timing)}{facts}</div>'
-        f"<div>{table(['Package', 'Version'], versions)}</div></div>" + details("Settings", f"<pre>{settings}</pre>"),
+        f"<div>{versions_table(contents.versions)}</div></div>" + details("Settings", f"<pre>{settings}</pre>"),
     )
