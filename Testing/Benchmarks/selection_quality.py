@@ -19,43 +19,18 @@ from pathlib import Path
 import numpy as np
 
 from deeprt.case import PatientCase
+from deeprt.cohort.openkbp import read_openkbp
 from deeprt.config import PlanningConfig
-from deeprt.dicom.external import external_from_ct
 from deeprt.fluence.solvers import SolverSettings
-from deeprt.geometry import Grid
 from deeprt.machine_file import read_machine
 from deeprt.orientation.column_generation import SelectionProblem, generate_columns
 from deeprt.orientation.search import improve_by_exchange
 from deeprt.orientation.selection import equispaced_angles
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.preparation import load_case, with_prescriptions
-from deeprt.structures import Role, Structure
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
-N_FRACTIONS_OPENKBP = 35
 TIGHT = SolverSettings(max_iterations=1000, tolerance=1e-6)
-
-
-def openkbp_case(folder: Path, patient: str) -> PatientCase:
-    """Read one OpenKBP patient; its arrays run anterior to posterior, right to left, superior to inferior."""
-    bits = json.loads((folder / "index.json").read_text())["bits"]
-    arrays = np.load(folder / f"{patient}.npz")
-
-    def slices_first(volume: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(volume.transpose(2, 0, 1)[::-1])
-
-    ap, rl, si = (float(s) for s in arrays["spacing"])
-    ct_hu = slices_first(arrays["ct"]).astype(np.float32) - 1000
-    grid = Grid.axial(ct_hu.shape, (rl, ap, si), (0.0, 0.0, 0.0))
-    mask = slices_first(arrays["structs"])
-    structures = [Structure("BODY", Role.EXTERNAL, external_from_ct(ct_hu, grid))]
-    for bit, name in enumerate(bits[:-1]):
-        fraction = ((mask >> bit) & 1).astype(np.float32) * structures[0].fraction
-        if fraction.any():
-            dose = float(name[3:]) if name.startswith("PTV") else None
-            role = Role.TARGET if dose else Role.ORGAN_AT_RISK
-            structures.append(Structure(name, role, fraction, dose))
-    return PatientCase(patient, "HFS", grid, ct_hu, tuple(structures), N_FRACTIONS_OPENKBP)
 
 
 def cases(n_openkbp: int) -> Iterator[tuple[PatientCase, int]]:
@@ -67,7 +42,7 @@ def cases(n_openkbp: int) -> Iterator[tuple[PatientCase, int]]:
     folder = CASES / "openkbp"
     patients = json.loads((folder / "index.json").read_text())["patients"]
     for entry in patients[:n_openkbp]:
-        yield openkbp_case(folder, entry["id"]), 9
+        yield read_openkbp(folder / f"{entry['id']}.npz"), 9
 
 
 def optimum(problem: SelectionProblem, candidates: Sequence[int]) -> float:

@@ -122,6 +122,7 @@ class BeamSelection:
     n_given : how many of the chosen were given, not chosen
     source : what chose them
     timing_s : seconds by kind of work
+    notes : what the user should know of the choice, one sentence each
     """
 
     candidates: tuple[BeamAngles, ...]
@@ -131,6 +132,7 @@ class BeamSelection:
     n_given: int
     source: str
     timing_s: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def n_steps(self) -> int:

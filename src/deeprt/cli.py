@@ -10,11 +10,19 @@ from collections.abc import Sequence
 from types import FrameType
 
 from deeprt import __version__
-from deeprt.commands import beams, commission, dose, evaluate, plan
+from deeprt.commands import beams, cohort, commission, dose, evaluate, plan, train
 from deeprt.commands.options import RESEARCH_ONLY
 from deeprt.errors import InputError
 
-COMMANDS = {"plan": plan, "beams": beams, "dose": dose, "evaluate": evaluate, "commission": commission}
+COMMANDS = {
+    "plan": plan,
+    "beams": beams,
+    "dose": dose,
+    "evaluate": evaluate,
+    "commission": commission,
+    "cohort": cohort,
+    "train": train,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -39,7 +39,7 @@ class BeamSettings:
     select : how angles are chosen where ``gantry_deg`` does not give them
     n_beams : to choose
     first_gantry_deg : of equispaced beams
-    start_gantry_deg : coplanar beams that column generation goes on from
+    start_gantry_deg : coplanar beams that the selection goes on from
     gantry_deg, couch_deg : IEC 61217 angles, one a beam; couch 0 for all if empty
     collimator_deg : of all beams
     """

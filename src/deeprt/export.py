@@ -112,6 +112,7 @@ def write_selection(selection: BeamSelection, path: Path) -> None:
         "candidates": [asdict(a) for a in selection.candidates],
         "fitness": np.round(selection.fitness.astype(float), 5).tolist(),
         "timing_s": dict(selection.timing_s),
+        "notes": selection.notes,
     }
     try:
         write_whole(path, json.dumps(content, indent=1) + "\n")

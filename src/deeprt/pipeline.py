@@ -111,7 +111,7 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
         raise InputError(f"The plan cannot be delivered by {machine.name}: {problems[0]}")
     return PlanResult(
         config, protocol, case, selection, solution, plan, dose_gy, report, ideal_report,
-        steps.timing_s, peak_memory_mb(), case.notes + notes,
+        steps.timing_s, peak_memory_mb(), case.notes + notes + selection.notes,
     )  # fmt: skip
 
 

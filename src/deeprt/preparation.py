@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
+from deeprt.cohort.openkbp import is_openkbp, read_openkbp
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
 from deeprt.config import PlanningConfig, Protocol, propose_protocol, read_protocol
 from deeprt.density import with_densities
@@ -26,7 +27,7 @@ _WATER_MM, _WATER_TARGET_MM, _WATER_GY = 400.0, 40.0, 2.0  # edges of the cubes,
 def load_case(
     source: str, config: PlanningConfig, progress: Progress | None = None, *, needs_target: bool = True
 ) -> PatientCase:
-    """Read a case from DICOM, NRRD or NIfTI, or make the virtual patient ``virtual:prostate`` or ``virtual:water``.
+    """Read a case from DICOM, NRRD, NIfTI or OpenKBP, or make the one named ``virtual:prostate`` or ``virtual:water``.
 
     Without ``needs_target`` a case that is only to be computed or evaluated may lack one.
     """
@@ -37,6 +38,8 @@ def load_case(
         return _with_choices(virtual_prostate(np.random.default_rng(config.seed), settings), config)
     if source.startswith("virtual:"):
         raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE} or {VIRTUAL_WATER}.")
+    if is_openkbp(Path(source)):
+        return _openkbp_case(Path(source), config)
     options = ReadOptions(
         spacing_mm=config.dose_grid_mm,
         series_uid=config.series,
@@ -48,6 +51,15 @@ def load_case(
     if config.hu_table is not None:
         options = replace(options, hu_table=read_hu_table(Path(config.hu_table)))
     return read_case(Path(source), options, progress or Silent())
+
+
+def _openkbp_case(path: Path, config: PlanningConfig) -> PatientCase:
+    case = read_openkbp(path)
+    if config.hu_table is not None:
+        case = replace(case, hu_table=read_hu_table(Path(config.hu_table)))
+    if config.dose_grid_mm is not None:
+        case = case.resampled(config.dose_grid_mm)
+    return _with_choices(case, config)
 
 
 def water_phantom(spacing_mm: float) -> PatientCase:
@@ -106,7 +118,7 @@ def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Proto
 
 
 def _with_choices(case: PatientCase, config: PlanningConfig) -> PatientCase:
-    """Apply roles, organs and prescriptions that the user set to a case that was not read from files."""
+    """Apply roles, organs and prescriptions that the user set to a case whose reader does not."""
     choices, names = config.structure_choices(), [s.name for s in case.structures]
     if unknown := [name for name in choices if name not in names]:
         raise InputError(f"There is no structure '{unknown[0]}'; the case has {', '.join(names)}.")

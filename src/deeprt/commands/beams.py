@@ -59,9 +59,11 @@ def _show_selection(selection: BeamSelection) -> None:
         couch = f", couch {a.couch_deg:.1f}°" if a.couch_deg else ""
         after = (
             f", objective {selection.objectives[number - given + 1]:.5g}"
-            if selection.n_steps > number - given >= 0
+            if selection.objectives and selection.n_steps > number - given >= 0
             else ""
         )
         print(f"  Beam {number + 1}: gantry {a.gantry_deg:.1f}°{couch}{after}{' (given)' if number < given else ''}")
+    for note in selection.notes:
+        print(f"  Note: {note}")
     if selection.timing_s:
         print("  " + ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in selection.timing_s.items()))

@@ -55,10 +55,16 @@ def add_beam_options(command: argparse.ArgumentParser) -> None:
     angles.add_argument("--gantry", metavar="DEG,DEG,...", help="gantry angles, IEC 61217")
     add("--select", choices=("equispaced", "column-generation", "network"), help="how beams are chosen")
     add("--candidates", metavar="KIND:DEG", help="coplanar:2 or noncoplanar:6, with the step in degrees")
-    add("--start", metavar="DEG,DEG,...", help="gantry angles of beams that column generation goes on from")
+    add("--start", metavar="DEG,DEG,...", help="gantry angles of beams that the selection goes on from")
     add("--exclude", metavar="DEG-DEG,...", help="sectors of gantry angles not to choose, clockwise")
     add("--min-separation", type=float, metavar="DEG", help="least angle between chosen beams")
-    add("--improve", type=float, metavar="SECONDS", help="let exchange search improve the chosen beams")
+    add("--network", metavar="FILE", help="network to ask for beams, see deeprt train; the shipped one if absent")
+    add(
+        "--improve",
+        type=float,
+        metavar="SECONDS",
+        help="let a search with the exact objective improve the chosen beams",
+    )
     add("--no-cache", action="store_true", help="choose anew even if the same selection was made before")
     add("--protocol", metavar="NAME|FILE", help="objectives and goals; from the organs if absent")
     add("--machine", metavar="NAME|FILE", help="treatment machine")
@@ -121,6 +127,7 @@ def with_beam_options(config: PlanningConfig, options: argparse.Namespace) -> Pl
         "exclude_deg": _sectors(options.exclude),
         "min_separation_deg": options.min_separation,
         "improve_s": options.improve,
+        "network": options.network,
         "cache": False if options.no_cache else None,
     }
     if options.beams is not None or options.select is not None:

@@ -14,11 +14,11 @@ from torch import Tensor
 IMAGE_PIXEL_MM = 1.25  # sampling of the convolved image; its sharpest feature has a sigma above 2 mm
 
 
-def image_axis(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sampling positions that enclose all values."""
-    first = np.floor(values.min() / IMAGE_PIXEL_MM)
-    last = np.floor(values.max() / IMAGE_PIXEL_MM) + 2  # one to spare: rounding may put a value on the last but one
-    return IMAGE_PIXEL_MM * np.arange(first, last + 1)
+def image_axis(values: NDArray[np.float64], pixel_mm: float = IMAGE_PIXEL_MM) -> NDArray[np.float64]:
+    """Sampling positions, ``pixel_mm`` apart, that enclose all values."""
+    first = np.floor(values.min() / pixel_mm)
+    last = np.floor(values.max() / pixel_mm) + 2  # one to spare: rounding may put a value on the last but one
+    return pixel_mm * np.arange(first, last + 1)
 
 
 def bilinear_gather(
@@ -29,7 +29,8 @@ def bilinear_gather(
     device: torch.device,
 ) -> Tensor:
     """Bilinear interpolation from the image to the voxels, (n_voxels, n_v * n_u) CSR."""
-    columns, values = _bilinear_entries((u - u_mm[0]) / IMAGE_PIXEL_MM, (v - v_mm[0]) / IMAGE_PIXEL_MM, u_mm.size)
+    pixel_mm = u_mm[1] - u_mm[0]
+    columns, values = _bilinear_entries((u - u_mm[0]) / pixel_mm, (v - v_mm[0]) / pixel_mm, u_mm.size)
     rows = np.arange(0, 4 * u.size + 1, 4, dtype=np.int32)
     return _to_torch_csr(scipy.sparse.csr_array((values, columns, rows), shape=(u.size, u_mm.size * v_mm.size)), device)
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from deeprt.beams import Beam, source_to_surface_mm
 from deeprt.case import PatientCase
-from deeprt.dose.gather import bilinear_gather, image_axis, some_rows, transposed
+from deeprt.dose.gather import IMAGE_PIXEL_MM, bilinear_gather, image_axis, some_rows, transposed
 from deeprt.dose.kernels import gy_per_mu_scale, lateral_sigma_mm, line_integrals
 from deeprt.dose.raytrace import radiological_depth
 from deeprt.machine import Kernels, Machine
@@ -261,15 +261,27 @@ def dose_influence(
 
 
 def beam_influence(
-    case: PatientCase, beam: Beam, machine: Machine, points: NDArray[np.float64], device: torch.device
+    case: PatientCase,
+    beam: Beam,
+    machine: Machine,
+    points: NDArray[np.float64],
+    device: torch.device,
+    *,
+    pixel_mm: float = IMAGE_PIXEL_MM,
 ) -> BeamInfluence:
-    """Set up the influence of one beam on points of the case, (n_voxels, 3) LPS, mm."""
+    """Set up the influence of one beam.
+
+    Parameters
+    ----------
+    points : (n_voxels, 3) LPS, mm
+    pixel_mm : sampling of the convolved image at the isocenter plane
+    """
     u, v, distance = beam.project(points)
     if distance.min() <= 0:
         raise ValueError(f"{beam.name}: a voxel lies behind the source; check the isocenter and the grid.")
     depth = radiological_depth(case.density, case.grid, beam.source_lps, points)
     scale = gy_per_mu_scale(machine) * (machine.sad_mm / np.linalg.norm(points - beam.source_lps, axis=1)) ** 2
-    u_mm, v_mm = image_axis(u), image_axis(v)
+    u_mm, v_mm = image_axis(u, pixel_mm), image_axis(v, pixel_mm)
     # Where the axis misses the patient there is no SSD; that of the calibration is as good as any.
     sigma_mm = lateral_sigma_mm(machine, source_to_surface_mm(case, beam) or machine.output.ssd_mm)
     spread_x, spread_y = _spreads(machine.kernels, sigma_mm, beam, u_mm, v_mm, device)

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -53,7 +53,7 @@ def selection_key(
 def cached_selection(
     key: str, make: Callable[[], BeamSelection], *, folder: Path | None = None, max_mb: float = 200.0
 ) -> BeamSelection:
-    """Return the selection kept under a key, or make and keep it.
+    """Return the selection kept under a key, saying so in its source and without timing, or make and keep it.
 
     A file that cannot be read is made anew; a folder that cannot be written only costs the time of the next run.
 
@@ -68,7 +68,7 @@ def cached_selection(
         selection = _read(file)
         os.utime(file)
         logger.info("Beam selection found in the cache: %s", file.name)
-        return selection
+        return replace(selection, source=f"{selection.source}, from the cache", timing_s={})
     except FileNotFoundError:
         pass
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -93,12 +93,18 @@ def _read(file: Path) -> BeamSelection:
             n_given=about["n_given"],
             source=about["source"],
             timing_s=about["timing_s"],
+            notes=tuple(about["notes"]),
         )
 
 
 def _write(selection: BeamSelection, file: Path) -> None:
     """Write under a temporary name first, so that a file of this name is complete."""
-    about = {"n_given": selection.n_given, "source": selection.source, "timing_s": dict(selection.timing_s)}
+    about = {
+        "n_given": selection.n_given,
+        "source": selection.source,
+        "timing_s": dict(selection.timing_s),
+        "notes": selection.notes,
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(prefix=_PREFIX, suffix=".part", dir=file.parent)
     try:

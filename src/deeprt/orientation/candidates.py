@@ -120,10 +120,10 @@ def excluded(angles: Sequence[BeamAngles], sectors_deg: Sequence[tuple[float, fl
 
 def separations_deg(angles: Sequence[BeamAngles], other: BeamAngles) -> NDArray[np.float64]:
     """Angle between the central axes of beams and another one, degrees, (n,)."""
-    axes = np.array([_axis(a) for a in angles])
-    return np.asarray(np.degrees(np.arccos(np.clip(axes @ _axis(other), -1, 1))))
+    return np.asarray(np.degrees(np.arccos(np.clip(axes_of(angles) @ axes_of([other])[0], -1, 1))))
 
 
-def _axis(a: BeamAngles) -> NDArray[np.float64]:
-    g, c = math.radians(a.gantry_deg), math.radians(a.couch_deg)
-    return np.array([math.cos(c) * math.sin(g), -math.sin(c) * math.sin(g), math.cos(g)])
+def axes_of(angles: Sequence[BeamAngles]) -> NDArray[np.float64]:
+    """Unit vectors from the isocenter to the sources, in the couch's system, (n, 3)."""
+    gantry, couch = np.radians([(a.gantry_deg, a.couch_deg) for a in angles]).T
+    return np.stack([np.cos(couch) * np.sin(gantry), -np.sin(couch) * np.sin(gantry), np.cos(gantry)], axis=1)

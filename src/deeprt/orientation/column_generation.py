@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -61,6 +61,11 @@ class SelectionProblem:
     def n_batch(self) -> int:
         """Number of weightings solved together."""
         return self.terms[0].weight.shape[0]
+
+    def only(self, number: int) -> SelectionProblem:
+        """One problem of the batch, by itself."""
+        terms = tuple(replace(t, weight=t.weight[number : number + 1]) for t in self.terms)
+        return replace(self, terms=terms)
 
     def limited(self, beams: Sequence[int], chosen: Sequence[Sequence[int]]) -> FluenceProblem:
         """P(B) over the union ``beams``, where each problem of the batch may use its own ``chosen`` ones only."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeprt.beams import Beam
+from deeprt.beams import Beam, BeamAngles, place_beams
 from deeprt.case import PatientCase
+from deeprt.dose.gather import IMAGE_PIXEL_MM
 from deeprt.dose.influence import BeamInfluence, beam_influence
 from deeprt.machine import Machine
 
@@ -27,6 +28,7 @@ class CandidatePool:
     voxels : (n_voxels,) flat indices into the case's grid
     device : of the tensors
     memory_mb : most that kept influences may take
+    pixel_mm : sampling of the convolved fluence, see `deeprt.dose.influence.beam_influence`
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class CandidatePool:
         *,
         device: torch.device,
         memory_mb: float,
+        pixel_mm: float = IMAGE_PIXEL_MM,
     ) -> None:
-        self.voxels, self.grid_shape = voxels, case.grid.shape
+        self.voxels, self.grid_shape, self.device = voxels, case.grid.shape, device
         self.set_up_s = 0.0
         self.beams = tuple(beams)
-        self._case, self._machine, self._device = case, machine, device
+        self._case, self._machine = case, machine
+        self._pixel_mm = pixel_mm
         self._points = case.grid.points_lps(voxels)
         self._n_kept = int(memory_mb * 1e6 // (_BYTES_PER_VOXEL * voxels.size))
         self._kept: dict[int, BeamInfluence] = {}
@@ -54,8 +58,23 @@ class CandidatePool:
         if candidate in self._kept:
             return self._kept[candidate]
         start = time.perf_counter()
-        influence = beam_influence(self._case, self.beams[candidate], self._machine, self._points, self._device)
+        beam = self.beams[candidate]
+        influence = beam_influence(self._case, beam, self._machine, self._points, self.device, pixel_mm=self._pixel_mm)
         self.set_up_s += time.perf_counter() - start
         if len(self._kept) < self._n_kept:
             self._kept[candidate] = influence
         return influence
+
+    def add(self, angles: BeamAngles, beamlet_mm: float, margin_mm: float) -> int:
+        """Add a beam that is no candidate; returns its position."""
+        placed = place_beams(
+            self._case,
+            [angles],
+            self._machine,
+            beamlet_width_mm=beamlet_mm,
+            beamlet_height_mm=beamlet_mm,
+            margin_mm=margin_mm,
+            isocenter_lps=self.beams[0].isocenter_lps,
+        )
+        self.beams += placed
+        return len(self.beams) - 1

@@ -7,56 +7,18 @@ searches are deterministic but for the time budget, which they look at between t
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
 from deeprt.beams import BeamSelection
-from deeprt.orientation.column_generation import (
-    SelectionProblem,
-    best_priced,
-    fitness_of,
-    generate_columns,
-    solve_limited,
-)
+from deeprt.orientation.beam_sets import BeamSet, Budget, check_single, is_lower, solved
+from deeprt.orientation.column_generation import SelectionProblem, best_priced, fitness_of, generate_columns
 from deeprt.progress import Progress, Silent
 
 _N_TRIED = 3  # candidates tried in place of a beam: a reduced cost is a slope, the gain may rank them otherwise
-
-
-@dataclass(frozen=True, eq=False)
-class _BeamSet:
-    """Candidates in the order of choice and the solution of P(B) for them.
-
-    Parameters
-    ----------
-    fluence : by candidate, (1, n_open) MU
-    multipliers : z, (1, n_voxels)
-    """
-
-    beams: tuple[int, ...]
-    fluence: Mapping[int, Tensor]
-    multipliers: Tensor
-    objective: float
-
-
-class _Budget:
-    """Time since the start against the time that may be spent."""
-
-    def __init__(self, budget_s: float) -> None:
-        self._start, self._budget_s = time.perf_counter(), budget_s
-
-    @property
-    def spent_s(self) -> float:
-        return time.perf_counter() - self._start
-
-    @property
-    def is_spent(self) -> bool:
-        return self.spent_s >= self._budget_s
 
 
 def improve_by_exchange(
@@ -81,11 +43,11 @@ def improve_by_exchange(
     ValueError
         If the problem is a batch, or the selection is one of other candidates.
     """
-    report, budget = progress or Silent(), _Budget(budget_s)
-    _check_single(problem)
+    report, budget = progress or Silent(), Budget(budget_s)
+    check_single(problem)
     if selection.candidates != problem.candidates:
         raise ValueError("Exchange search: the selection's candidates are not those of the problem.")
-    best = start = _solved(problem, selection.chosen, {})
+    best = start = solved(problem, selection.chosen, {})
     free = deque(selection.chosen[selection.n_given :])
     n_tried, n_in_vain = 0, 0
     while n_in_vain < len(free) and not budget.is_spent:
@@ -98,7 +60,7 @@ def improve_by_exchange(
         best = better or best
     given = min((start.objective, *selection.objectives[-1:]))
     found = selection
-    if _is_lower(problem, best.objective, given):
+    if is_lower(problem, best.objective, given):
         found = _recorded(problem, best, selection, f"{selection.source}, exchange search")
     report.step("exchange search", 1.0)
     return replace(found, timing_s={**selection.timing_s, "exchange search": round(budget.spent_s, 3)})
@@ -132,14 +94,14 @@ def beam_search(
     ValueError
         If the problem is a batch, or width or branching are not positive.
     """
-    _check_single(problem)
+    check_single(problem)
     if min(width, branching) < 1:
         raise ValueError(f"Beam search: width and branching must be at least 1, got {width} and {branching}.")
     greedy = generate_columns(problem, n_beams, given=given, progress=progress)[0]
-    report, budget = progress or Silent(), _Budget(budget_s)
-    kept, first = [_solved(problem, tuple(given), {})], 0.0
+    report, budget = progress or Silent(), Budget(budget_s)
+    kept, first = [solved(problem, tuple(given), {})], 0.0
     for size in range(len(given) + 1, n_beams + 1):
-        extended: dict[frozenset[int], _BeamSet] = {}
+        extended: dict[frozenset[int], BeamSet] = {}
         for n, part in enumerate(kept):
             report.step("beam search", (size - 1 + n / len(kept)) / n_beams, f"{size} of {n_beams}, set {n + 1}")
             costs = problem.reduced_costs(part.multipliers)[0]
@@ -147,53 +109,36 @@ def beam_search(
             for candidate in best_priced(problem, costs, part.beams, first=first)[:branching]:
                 members = frozenset((*part.beams, candidate))
                 if members not in extended and not budget.is_spent:
-                    extended[members] = _solved(problem, (*part.beams, candidate), part.fluence)
+                    extended[members] = solved(problem, (*part.beams, candidate), part.fluence)
         if not extended or budget.is_spent:
             break
         kept = sorted(extended.values(), key=lambda s: s.objective)[:width]
     found = greedy
-    if _is_lower(problem, kept[0].objective, greedy.objectives[-1]):
+    if is_lower(problem, kept[0].objective, greedy.objectives[-1]):
         found = _recorded(problem, kept[0], greedy, "beam search")
     report.step("beam search", 1.0)
     return replace(found, timing_s={**greedy.timing_s, "beam search": round(budget.spent_s, 3)})
 
 
-def _check_single(problem: SelectionProblem) -> None:
-    if problem.n_batch != 1:
-        raise ValueError(f"Beam sets are searched for one weighting at a time, the problem has {problem.n_batch}.")
-
-
-def _is_lower(problem: SelectionProblem, objective: float, than: float) -> bool:
-    """Whether an objective is lower by more than two solutions of one problem may differ."""
-    return objective < than - problem.solver.tolerance * abs(than)
-
-
-def _solved(problem: SelectionProblem, beams: tuple[int, ...], start: Mapping[int, Tensor]) -> _BeamSet:
-    """Solve P(B), from the fluence of other beams where they are the same."""
-    fluence = {b: start[b] for b in beams if b in start}
-    multipliers, objective = solve_limited(problem, [beams], fluence)
-    return _BeamSet(beams, fluence, multipliers, float(objective[0]))
-
-
-def _without(problem: SelectionProblem, current: _BeamSet, removed: int, budget: _Budget) -> _BeamSet | None:
+def _without(problem: SelectionProblem, current: BeamSet, removed: int, budget: Budget) -> BeamSet | None:
     """A better set with another beam instead of one, that beam last, if one is found."""
-    rest = _solved(problem, tuple(b for b in current.beams if b != removed), current.fluence)
+    rest = solved(problem, tuple(b for b in current.beams if b != removed), current.fluence)
     costs = problem.reduced_costs(rest.multipliers)[0]
     others = [b for b in best_priced(problem, costs, rest.beams, first=0.0) if b != removed]
     for candidate in others[:_N_TRIED]:
         if budget.is_spent:
             break
-        trial = _solved(problem, (*rest.beams, candidate), rest.fluence)
-        if _is_lower(problem, trial.objective, current.objective):
+        trial = solved(problem, (*rest.beams, candidate), rest.fluence)
+        if is_lower(problem, trial.objective, current.objective):
             return trial
     return None
 
 
-def _recorded(problem: SelectionProblem, found: _BeamSet, before: BeamSelection, source: str) -> BeamSelection:
+def _recorded(problem: SelectionProblem, found: BeamSet, before: BeamSelection, source: str) -> BeamSelection:
     """The found set as a selection, with the objective and fitness of each of its steps."""
     fitness, objectives = [], []
     for n in range(before.n_given, len(found.beams)):
-        part = _solved(problem, found.beams[:n], found.fluence)
+        part = solved(problem, found.beams[:n], found.fluence)
         fitness.append(fitness_of(problem.reduced_costs(part.multipliers)[0]).astype(np.float32))
         objectives.append(part.objective)
     return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -14,9 +15,12 @@ from deeprt.errors import InputError
 from deeprt.machine import Machine
 from deeprt.orientation.cache import cached_selection, selection_key
 from deeprt.orientation.column_generation import generate_columns
+from deeprt.orientation.guided_search import guided_search
+from deeprt.orientation.network_prediction import network_predictor
 from deeprt.orientation.search import improve_by_exchange
+from deeprt.orientation.session import BeamSession
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
-from deeprt.progress import Progress
+from deeprt.progress import Progress, Silent
 
 SelectionMethod = Literal["equispaced", "column-generation", "network"]
 
@@ -39,41 +43,77 @@ def select_beams(
     Parameters
     ----------
     n_beams : in all, the given ones included
-    given : beams that the user has chosen; column generation goes on from there
+    given : beams that the user has chosen, from which the others go on
     first_gantry_deg : of equispaced beams
 
     Raises
     ------
     InputError
-        If the method is not available in this version, or cannot do what is asked.
+        If the method cannot do what is asked.
     """
-    if method == "column-generation":
-        if len(given) > n_beams:
-            raise InputError(f"{len(given)} beams are given, but only {n_beams} are wanted in all.")
-        made = False
-
-        def make() -> BeamSelection:
-            nonlocal made
-            made = True
-            problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
-            selection = generate_columns(problem, n_beams, given=positions, progress=progress)[0]
-            if settings.improve_s == 0:
-                return selection
-            return improve_by_exchange(problem, selection, budget_s=settings.improve_s, progress=progress)
-
-        if not settings.cache:
-            return make()
-        selection = cached_selection(
-            selection_key(case, machine, settings, n_beams=n_beams, given=given, seed=seed), make
-        )
-        return selection if made else replace(selection, source=f"{selection.source}, from the cache", timing_s={})
+    if len(given) > n_beams:
+        raise InputError(f"{len(given)} beams are given, but only {n_beams} are wanted in all.")
     if method == "equispaced":
         if given:
-            raise InputError("Equispaced beams cannot go on from given ones; use column generation, or --gantry.")
+            raise InputError("Equispaced beams cannot go on from given ones; use another selection, or --gantry.")
         angles = equispaced_angles(n_beams, first_gantry_deg=first_gantry_deg)
         no_fitness = np.zeros((0, n_beams), np.float32)
         return BeamSelection(angles, tuple(range(n_beams)), no_fitness, (), 0, "equispaced", {})
-    raise InputError(f"Beam selection by {method} is not available in this version; use column-generation.")
+
+    def make() -> BeamSelection:
+        if method == "network":
+            return _by_network(
+                case, machine, n_beams, settings, given=given, device=device, seed=seed, progress=progress
+            )
+        problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
+        selection = generate_columns(problem, n_beams, given=positions, progress=progress)[0]
+        if settings.improve_s == 0:
+            return selection
+        return improve_by_exchange(problem, selection, budget_s=settings.improve_s, progress=progress)
+
+    is_quick = method == "network" and settings.improve_s == 0
+    if is_quick or not settings.cache:
+        return make()
+    key = selection_key(case, machine, settings, n_beams=n_beams, given=given, method=method, seed=seed)
+    return cached_selection(key, make)
+
+
+def _by_network(
+    case: PatientCase,
+    machine: Machine,
+    n_beams: int,
+    settings: CandidateSettings,
+    *,
+    given: Sequence[BeamAngles],
+    device: str,
+    seed: int,
+    progress: Progress | None,
+) -> BeamSelection:
+    """Ask the network for one beam after the other; with time to improve, let the exact objective decide."""
+    report, start = progress or Silent(), time.perf_counter()
+    predictor = network_predictor(case, machine, settings, n_beams=n_beams, device=device)
+    set_up_s = time.perf_counter() - start
+    if settings.improve_s > 0:
+        problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
+        selection = guided_search(
+            problem, predictor, n_beams, given=positions, budget_s=settings.improve_s, progress=progress
+        )
+        return replace(selection, notes=predictor.notes)
+    session = BeamSession(
+        predictor,
+        settings.weights,
+        n_beams=n_beams,
+        excluded_deg=settings.exclude_deg,
+        min_separation_deg=settings.min_separation_deg,
+    )
+    for angles in given:
+        session.add(angles)
+    while len(session.state.beams) < n_beams:
+        report.step("beams", len(session.state.beams) / n_beams, f"{len(session.state.beams)} of {n_beams}")
+        session.add_best()
+    report.step("beams", 1.0)
+    timing_s = {"set-up": round(set_up_s, 3), "prediction": round(time.perf_counter() - start - set_up_s, 3)}
+    return replace(session.selection(), n_given=len(given), timing_s=timing_s, notes=predictor.notes)
 
 
 def equispaced_angles(n_beams: int, *, first_gantry_deg: float = 0.0) -> tuple[BeamAngles, ...]:

@@ -10,6 +10,7 @@ import torch
 
 from deeprt.beams import BeamAngles, place_beams
 from deeprt.case import PatientCase, outside_higher_targets, with_tuning_structures
+from deeprt.dose.gather import IMAGE_PIXEL_MM
 from deeprt.errors import InputError
 from deeprt.fluence.objectives import SquaredDeviation
 from deeprt.fluence.problem import Term, VoxelSample, make_term, sample_voxels
@@ -66,10 +67,12 @@ class CandidateSettings:
     exclude_deg : sectors of gantry angles that are not chosen, each (from, to) clockwise
     min_separation_deg : between central axes
     voxel_mm, beamlet_mm : size of the voxels and of the square beamlets
+    image_pixel_mm : sampling of the convolved fluence at the isocenter plane
     margin_mm : around the targets within which beamlets are open
     background_share : of the patient's voxels outside targets, organs and ring that take part
     memory_mb : most that candidates' influences may take; others are set up anew at each step
     improve_s : seconds that exchange search may take to improve the set; none if 0
+    network : file of the network that is asked for beams; the shipped one if None
     cache : whether a selection made before, from the same case and settings, is taken from the user's cache
     weights : organ weights
     solver : of P(B)
@@ -80,18 +83,23 @@ class CandidateSettings:
     min_separation_deg: float = 0.0
     voxel_mm: float = 4.0
     beamlet_mm: float = 5.0
+    image_pixel_mm: float = IMAGE_PIXEL_MM
     margin_mm: float = 5.0
     background_share: float = 0.05
     memory_mb: float = 4000.0
     improve_s: float = 0.0
+    network: str | None = None
     cache: bool = True
     weights: OrganWeights = field(default_factory=OrganWeights)
     solver: SolverSettings = SolverSettings(max_iterations=100, tolerance=1e-4)
 
     def __post_init__(self) -> None:
-        if min(self.voxel_mm, self.beamlet_mm, self.memory_mb) <= 0 or min(self.margin_mm, self.min_separation_deg) < 0:
+        if (
+            min(self.voxel_mm, self.beamlet_mm, self.image_pixel_mm, self.memory_mb) <= 0
+            or min(self.margin_mm, self.min_separation_deg) < 0
+        ):
             raise InputError(
-                "Beam selection: voxel_mm, beamlet_mm and memory_mb must be positive, margins not negative."
+                "Beam selection: voxel_mm, beamlet_mm, image_pixel_mm and memory_mb must be positive, margins not negative."
             )
 
 
@@ -102,6 +110,7 @@ def selection_problem(
     *,
     given: Sequence[BeamAngles] = (),
     weightings: Sequence[OrganWeights] = (),
+    pool: CandidatePool | None = None,
     device: str = "cpu",
     seed: int = 0,
 ) -> tuple[SelectionProblem, tuple[int, ...]]:
@@ -112,6 +121,7 @@ def selection_problem(
     case : with prescribed targets
     given : beams that the selection must begin with; they join the candidates if they are none
     weightings : organ weights of a batch of problems; those of the settings if there are none
+    pool : influences of the same case and settings, if there are any; only the weights may differ
 
     Returns
     -------
@@ -127,17 +137,26 @@ def selection_problem(
     whole = [s for s in coarse.structures if s.role in (Role.TARGET, Role.ORGAN_AT_RISK) or s.name == "Ring"]
     rng = np.random.default_rng(seed)
     sample = sample_voxels(coarse, whole, background_share=settings.background_share, rng=rng)
-    beams = place_beams(
-        coarse,
-        candidates,
-        machine,
-        beamlet_width_mm=settings.beamlet_mm,
-        beamlet_height_mm=settings.beamlet_mm,
-        margin_mm=settings.margin_mm,
-        isocenter_lps=case.isocenter_lps(),
-    )
     where = torch.device(device)
-    pool = CandidatePool(coarse, beams, machine, sample.voxels, device=where, memory_mb=settings.memory_mb)
+    if pool is None:
+        beams = place_beams(
+            coarse,
+            candidates,
+            machine,
+            beamlet_width_mm=settings.beamlet_mm,
+            beamlet_height_mm=settings.beamlet_mm,
+            margin_mm=settings.margin_mm,
+            isocenter_lps=case.isocenter_lps(),
+        )
+        pool = CandidatePool(
+            coarse,
+            beams,
+            machine,
+            sample.voxels,
+            device=where,
+            memory_mb=settings.memory_mb,
+            pixel_mm=settings.image_pixel_mm,
+        )
     problem = SelectionProblem(
         candidates=tuple(candidates),
         pool=pool,

@@ -1,0 +1,86 @@
+"""``deeprt train``: train a network on a labelled cohort."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from deeprt.commands import options as shared
+from deeprt.errors import InputError
+from deeprt.progress import Bars
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its options."""
+    train = commands.add_parser("train", help="train a network", description="Train a network on a labelled cohort.")
+    what = train.add_subparsers(required=True, metavar="WHAT")
+    beams = what.add_parser(
+        "beams",
+        help="the network that proposes beams",
+        description="Train a network that proposes beams, once a fold; a run that was stopped goes on.",
+    )
+    beams.set_defaults(run=run)
+    add = beams.add_argument
+    add("--data", required=True, type=Path, metavar="DIR", help="cohort with labels, see deeprt cohort")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for checkpoints and curves, one folder a fold")
+    add("--network", choices=("default", "paper", "full"), default="default", help="which network")
+    add("--folds", type=int, default=6, metavar="N", help="number of rolling folds of the development patients")
+    add("--fold", type=int, action="append", default=[], metavar="K", help="train only this fold, from 1")
+    add("--epochs", type=int, metavar="N", help="epochs at most")
+    add("--steps", type=int, metavar="N", help="batches an epoch")
+    add("--batch", type=int, metavar="N", help="scenarios a batch")
+    add("--rate", type=float, metavar="RATE", help="learning rate of Adam")
+    add("--patience", type=int, metavar="N", help="epochs without a better validation loss before it ends")
+    add("--budget", type=float, metavar="SECONDS", help="training time of a fold after which it ends")
+    add("--validate", type=int, metavar="N", help="scenarios of the validation data looked at after each epoch")
+    add("--evaluate", type=int, default=0, metavar="N", help="scenarios drawn for each of the final losses; 0 for all")
+    add("--seed", type=int, metavar="N", help="seed of weights, batches and augmentation")
+    add("--release", type=Path, metavar="FILE", help="also write the best fold's network, for deeprt beams --network")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that prepare the inputs")
+    shared.add_run_options(beams)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and print a row a fold."""
+    from deeprt.pipeline import torch_device
+    from deeprt.training.beams import DEFAULT_SETTINGS, PAPER_SETTINGS, train_beams
+    from deeprt.training.release import release_beams
+
+    given = {
+        "epochs": options.epochs,
+        "steps_per_epoch": options.steps,
+        "batch": options.batch,
+        "rate": options.rate,
+        "patience": options.patience,
+        "budget_s": options.budget,
+        "n_validation": options.validate,
+        "seed": options.seed,
+    }
+    usual = DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS
+    settings = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    if options.release is not None and options.network != "default":
+        raise InputError("--release writes the default network only; deeprt beams knows no other.")
+    progress = shared.progress_of(options)
+    results = train_beams(
+        options.data,
+        options.network,
+        options.out,
+        settings,
+        n_folds=options.folds,
+        folds=options.fold,
+        n_evaluated=options.evaluate,
+        n_jobs=options.jobs,
+        device=torch_device(options.device or "auto"),
+        progress=progress,
+    )
+    if options.release is not None:
+        release_beams(options.data, options.out, results, settings, n_folds=options.folds, file=options.release)
+    if isinstance(progress, Bars):
+        progress.close()
+        print("Fold  Best epoch  Training / %  Validation / %  Test / %")
+        for r in results:
+            errors = (r.training_best, r.validation_best, r.test_best)
+            print(f"{r.fold:>4}  {r.best_epoch:>10}  " + "  ".join(f"{100 * e:>12.3f}" for e in errors))
+        print(f"Checkpoints and curves are in {options.out}. {shared.RESEARCH_ONLY}")
+    return 0

@@ -1,0 +1,1 @@
+"""Networks that predict the fitness of candidate beams: their inputs, layers and files."""

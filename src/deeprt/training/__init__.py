@@ -1,0 +1,1 @@
+"""Training of the networks: cohorts, data sets, the training loop, experiments."""

@@ -1,0 +1,235 @@
+"""Cohorts on disk: ``cohort.json`` lists the patients and their split, ``labels/`` holds one file a patient."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from deeprt.case import PatientCase
+from deeprt.cohort.labels import LabelSettings, PatientLabels, label_patient, read_labels, write_labels
+from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
+from deeprt.config import DEFAULT_MACHINE, PlanningConfig, from_plain
+from deeprt.errors import InputError
+from deeprt.files import write_whole
+from deeprt.machine_file import read_machine
+from deeprt.preparation import VIRTUAL_PROSTATE, load_case, with_prescriptions
+from deeprt.progress import Progress, Silent
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["development", "test"]
+COHORT_FILE, LABELS_FOLDER = "cohort.json", "labels"
+
+
+@dataclass(frozen=True)
+class CohortPatient:
+    """One patient of a cohort.
+
+    Parameters
+    ----------
+    id : unique in the cohort, also the name of its files
+    source : ``virtual:prostate``, or what `deeprt.preparation.load_case` reads
+    seed : of a virtual patient and of the scenarios
+    nodes : whether a virtual patient's pelvic nodes are a target
+    split : development patients train and validate, test patients do neither
+    """
+
+    id: str
+    source: str
+    seed: int
+    split: Split
+    nodes: bool = False
+
+    def load(self) -> PatientCase:
+        """Read or make the patient, with prescriptions."""
+        if self.source == VIRTUAL_PROSTATE:
+            settings = VirtualPatientSettings(nodes=self.nodes)
+            case = virtual_prostate(np.random.default_rng(self.seed), settings)
+        else:
+            config = PlanningConfig()
+            _, case, _ = with_prescriptions(load_case(self.source, config), config)
+        return replace(case, case_id=self.id)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients, and how they are labelled.
+
+    Parameters
+    ----------
+    patients : in a random order that folds follow
+    machine : name or file
+    labels : settings of the labels
+    """
+
+    patients: tuple[CohortPatient, ...]
+    machine: str = DEFAULT_MACHINE
+    labels: LabelSettings = LabelSettings()
+
+    def of(self, split: Split) -> tuple[CohortPatient, ...]:
+        """Patients of a split, in order."""
+        return tuple(p for p in self.patients if p.split == split)
+
+    def folds(self, n_folds: int) -> Iterator[tuple[tuple[CohortPatient, ...], tuple[CohortPatient, ...]]]:
+        """Rolling folds of the development patients: training and validation patients of each.
+
+        With 57 patients and six folds five have 10 validation patients and the last has 7, as in the paper.
+        """
+        development = self.of("development")
+        if not 2 <= n_folds <= len(development):
+            raise InputError(f"{len(development)} development patients cannot be split into {n_folds} folds.")
+        size = -(-len(development) // n_folds)
+        for first in range(0, len(development), size):
+            validation = development[first : first + size]
+            yield tuple(p for p in development if p not in validation), validation
+
+
+def virtual_cohort(n_patients: int, n_test: int, *, nodes_share: float = 0.2, seed: int = 0) -> Cohort:
+    """List virtual prostate patients; the same seed lists the same ones.
+
+    Parameters
+    ----------
+    n_test : of them, drawn at random, for test only
+    nodes_share : probability that a patient's pelvic nodes are a target
+    """
+    rng = np.random.default_rng(seed)
+    nodes = rng.random(n_patients) < nodes_share
+    splits = _splits(rng, n_patients, n_test)
+    seeds = np.random.SeedSequence(seed).generate_state(n_patients)
+    return Cohort(
+        tuple(
+            CohortPatient(f"virtual-{n + 1:04d}", VIRTUAL_PROSTATE, int(seeds[n]), splits[n], bool(nodes[n]))
+            for n in range(n_patients)
+        )
+    )
+
+
+def real_cohort(folder: Path, n_test: int, *, seed: int = 0) -> Cohort:
+    """List the patients of a folder: every subfolder with files (DICOM, or OpenKBP's CSV) and every ``.npz`` is one.
+
+    Raises
+    ------
+    InputError
+        If there are too few of them.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder '{folder}'.")
+    sources = sorted(f.resolve() for f in folder.iterdir() if f.suffix == ".npz" or (f.is_dir() and any(f.iterdir())))
+    if len(sources) < n_test + 2:
+        raise InputError(f"'{folder}' has {len(sources)} patients (one a subfolder or .npz); {n_test} for test leave too few.")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(sources))
+    splits = _splits(rng, len(sources), n_test)
+    seeds = np.random.SeedSequence(seed).generate_state(len(sources))
+    return Cohort(
+        tuple(
+            CohortPatient(sources[n].stem, str(sources[n]), int(seeds[k]), splits[k])
+            for k, n in enumerate(int(n) for n in order)
+        )
+    )
+
+
+def _splits(rng: np.random.Generator, n_patients: int, n_test: int) -> list[Split]:
+    if not 0 < n_test < n_patients - 1:
+        raise InputError(f"Of {n_patients} patients, {n_test} for test leave no two for development, or none for test.")
+    test = set(rng.choice(n_patients, n_test, replace=False).tolist())
+    return ["test" if n in test else "development" for n in range(n_patients)]
+
+
+def write_cohort(cohort: Cohort, folder: Path) -> None:
+    """Write ``cohort.json``."""
+    write_whole(folder / COHORT_FILE, json.dumps(asdict(cohort), indent=1))
+
+
+def read_cohort(folder: Path) -> Cohort:
+    """Read ``cohort.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or wrong.
+    """
+    file = folder / COHORT_FILE
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"'{folder}' is no cohort ({COHORT_FILE}: {error.strerror}); see deeprt cohort make."
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"'{file}' is not valid JSON: {error}.") from error
+    return from_plain(Cohort, content, str(file))
+
+
+def labels_file(folder: Path, patient: CohortPatient) -> Path:
+    """Where the labels of a patient are kept."""
+    return folder / LABELS_FOLDER / f"{patient.id}.npz"
+
+
+def labels_of(folder: Path, cohort: Cohort, patient: CohortPatient) -> PatientLabels | None:
+    """Labels of a patient; None where they are missing, damaged or made with other settings."""
+    try:
+        labels = read_labels(labels_file(folder, patient))
+    except FileNotFoundError:
+        return None
+    except InputError as error:
+        logger.warning("%s", error)
+        return None
+    return labels if labels.digest == cohort.labels.digest() else None
+
+
+def label_cohort(folder: Path, *, n_jobs: int = 1, progress: Progress | None = None) -> int:
+    """Label the patients that have no valid labels yet; stopping loses what is not yet written, a patient a job.
+
+    Parameters
+    ----------
+    n_jobs : processes, of one thread each
+
+    Returns
+    -------
+    Number of patients labelled now
+    """
+    report, cohort = progress or Silent(), read_cohort(folder)
+    (folder / LABELS_FOLDER).mkdir(exist_ok=True)
+    missing = [p for p in cohort.patients if labels_of(folder, cohort, p) is None]
+    n_before = len(cohort.patients) - len(missing)
+    report.step("labels", n_before / len(cohort.patients), f"{n_before} of {len(cohort.patients)} patients are there")
+    if not missing:
+        return 0
+    with get_context("spawn").Pool(n_jobs, one_thread) as pool:  # leaving it ends its processes
+        for n, _ in enumerate(pool.imap_unordered(partial(_label, folder, cohort), missing), start=n_before + 1):
+            report.step("labels", n / len(cohort.patients), f"{n} of {len(cohort.patients)} patients")
+    return len(missing)
+
+
+def one_thread() -> None:
+    """Keep a process to one thread: several that share two cores wait for each other."""
+    import numba
+    import torch
+
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+def _label(folder: Path, cohort: Cohort, patient: CohortPatient) -> None:
+    labels = label_patient(patient.load(), read_machine(cohort.machine), cohort.labels, seed=patient.seed)
+    write_labels(labels, labels_file(folder, patient))
+
+
+def labelled(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> list[PatientLabels]:
+    """Labels of patients, all of which must have them."""
+    found = []
+    for patient in patients:
+        labels = labels_of(folder, cohort, patient)
+        if labels is None:
+            raise InputError(f"Patient {patient.id} has no labels; run deeprt cohort label '{folder}' first.")
+        found.append(labels)
+    return found

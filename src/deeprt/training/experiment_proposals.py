@@ -1,0 +1,166 @@
+"""Beams that each method proposes: a network asked again after each beam, or a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from deeprt.beams import BeamAngles
+from deeprt.case import PatientCase
+from deeprt.cohort.labels import PatientLabels
+from deeprt.machine import Machine
+from deeprt.networks.anatomy import channels
+from deeprt.networks.paper_network import PaperNetwork
+from deeprt.orientation.candidates import separations_deg
+from deeprt.orientation.selection import equispaced_angles
+from deeprt.orientation.teacher import OrganWeights
+from deeprt.orientation.views import CandidateViews
+from deeprt.training.dataset import AnatomyStates
+
+COARSE, MEAN_CURVE, RANDOM = "coarse", "mean curve", "random"
+
+Fitness = Callable[[tuple[int, ...]], NDArray[np.float32]]
+"""Fitness of every candidate, (n_candidates,), for the positions of those chosen so far, in their order."""
+
+
+def propose(fitness: Fitness, n_beams: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+    """Choose the fittest candidate that is not chosen yet, again and again.
+
+    >>> propose(lambda chosen: np.array([0.2, 1.0, 0.9], np.float32), 2)
+    (1, 2)
+    """
+    chosen = tuple(given)
+    while len(chosen) < n_beams:
+        chosen = (*chosen, next_beam(fitness(chosen), chosen))
+    return chosen
+
+
+def next_beam(fitness: NDArray[np.floating], chosen: Sequence[int]) -> int:
+    """The fittest candidate that is not chosen yet."""
+    open_ = fitness.astype(np.float64)
+    open_[list(chosen)] = -np.inf
+    return int(np.argmax(open_))
+
+
+@dataclass(frozen=True, eq=False)
+class FoldPredictor:
+    """A `deeprt.orientation.predictor.FitnessPredictor` by a network that has no model card.
+
+    Parameters
+    ----------
+    views : of the patient
+    case, machine : of the patient, for other weights
+    """
+
+    network: nn.Module
+    views: CandidateViews
+    case: PatientCase
+    machine: Machine
+    notes: tuple[str, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[BeamAngles, ...]:
+        """Beams whose fitness is predicted."""
+        return self.views.problem.candidates
+
+    def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
+        """Predict the fitness, (n_candidates,)."""
+        return _ask(self.network, self.views.of(chosen), self.views.axes)
+
+    def of_positions(self, chosen: tuple[int, ...]) -> NDArray[np.float32]:
+        """As `fitness`, for positions among the candidates."""
+        return self.fitness([self.candidates[b] for b in chosen])
+
+    def reweighted(self, weights: OrganWeights) -> FoldPredictor:
+        """Return the same patient's with other organ weights."""
+        settings = replace(self.views.settings, weights=weights)
+        return replace(self, views=self.views.reweighted(self.case, self.machine, settings))
+
+
+class AskedViews:
+    """Views of one weighting that several methods ask for, each sequence of beams computed once.
+
+    A sequence starts from the fluence of the one before its last beam, as it does for a method that asks alone.
+    """
+
+    def __init__(self, views: CandidateViews) -> None:
+        self._fresh = views
+        self._after: dict[tuple[int, ...], CandidateViews] = {}
+        self._features: dict[tuple[int, ...], NDArray[np.float32]] = {}
+
+    @property
+    def candidates(self) -> tuple[BeamAngles, ...]:
+        """Beams to choose from."""
+        return self._fresh.problem.candidates
+
+    @property
+    def axes(self) -> NDArray[np.float32]:
+        """Axes of the candidates."""
+        return self._fresh.axes
+
+    def of(self, chosen: tuple[int, ...]) -> NDArray[np.float32]:
+        """Features of every candidate, (n_candidates, n_features)."""
+        if chosen not in self._features:
+            views = replace(self._after.get(chosen[:-1], self._fresh))
+            self._features[chosen] = views.of([self.candidates[b] for b in chosen])
+            self._after[chosen] = views
+        return self._features[chosen]
+
+
+def by_views(network: nn.Module, views: AskedViews) -> Fitness:
+    """The default network."""
+    return lambda chosen: _ask(network, views.of(chosen), views.axes)
+
+
+def by_coarse(views: AskedViews) -> Fitness:
+    """The coarse column generation that the default network corrects, by itself."""
+    return lambda chosen: views.of(chosen)[:, 0]
+
+
+def by_anatomy(network: PaperNetwork, patient: AnatomyStates, scenario: int) -> Fitness:
+    """The paper's network or DNNFull; the anatomy is encoded once."""
+    n_candidates = patient.labels.fitness.shape[1]
+    with torch.inference_mode():
+        encoded = network.encode(channels(patient.anatomy, patient.weights[scenario : scenario + 1]))
+
+    def fitness(chosen: tuple[int, ...]) -> NDArray[np.float32]:
+        mask = torch.zeros(1, n_candidates, dtype=torch.bool)
+        mask[0, list(chosen)] = True
+        with torch.inference_mode():
+            return np.asarray(network(encoded, mask)[0].numpy())
+
+    return fitness
+
+
+def by_curves(curves: Mapping[int, NDArray[np.float32]]) -> Fitness:
+    """The same curve for every patient, by the number of chosen beams."""
+    return lambda chosen: curves[len(chosen)]
+
+
+def mean_curves(labels: Sequence[PatientLabels]) -> dict[int, NDArray[np.float32]]:
+    """Mean fitness of every candidate over all states of patients, by number of chosen beams."""
+    fitness = np.concatenate([own.fitness for own in labels]).astype(np.float32)
+    n_chosen = np.concatenate([own.chosen.sum(axis=1) for own in labels])
+    return {int(n): fitness[n_chosen == n].mean(axis=0) for n in np.unique(n_chosen)}
+
+
+def equispaced_beams(candidates: Sequence[BeamAngles], n_beams: int) -> tuple[int, ...]:
+    """Candidates nearest to equal steps of the gantry from 0° on."""
+    return tuple(int(np.argmin(separations_deg(candidates, a))) for a in equispaced_angles(n_beams))
+
+
+def random_beams(n_candidates: int, n_beams: int, seed: Sequence[int]) -> tuple[int, ...]:
+    """Different candidates, all equally likely."""
+    rng = np.random.default_rng(seed)
+    return tuple(int(b) for b in rng.choice(n_candidates, n_beams, replace=False))
+
+
+def _ask(network: nn.Module, features: NDArray[np.float32], axes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fitness by the default network, (n_candidates,)."""
+    with torch.inference_mode():
+        return np.asarray(network(torch.from_numpy(features)[None], torch.from_numpy(axes))[0].numpy())

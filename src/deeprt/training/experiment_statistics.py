@@ -1,0 +1,240 @@
+"""Results of the experiments as their files hold them, and the statistics that the report quotes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeprt.errors import InputError
+
+TEACHER, EQUISPACED, DEFAULT = "column generation", "equispaced", "default"
+NETWORKS = {DEFAULT: "default network", "paper": "paper's network", "full": "DNNFull"}
+METHOD_NAMES = {
+    TEACHER: "column generation",
+    **NETWORKS,
+    "default, trained on prostate": "default network, trained on virtual prostate",
+    "coarse": "coarse column generation, no network",
+    "mean curve": "mean curve",
+    EQUISPACED: "equispaced",
+    "random": "random",
+}
+WITHIN = 0.05  # excess over column generation that the goal allows
+STEP_DEG = 2.0  # between the 180 candidates, of which the first is at 0°
+SMALLEST_GAP = 0.001  # of column generation's objective; below it there is no gap that could be closed
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The optimum for five beams in one scenario.
+
+    Parameters
+    ----------
+    patient, scenario : whose, and which organ weights
+    method : that chose the beams
+    objective : of the optimized fluence
+    nodes : whether pelvic nodes are a target
+    fold : of the network that chose; None for methods that are not trained
+    beams : candidates; candidate i of 180 has the gantry angle 2 i degrees
+    metrics : of the target of highest prescription
+    organs : by structure, "mean" and "max" dose over the highest prescription
+    """
+
+    patient: str
+    scenario: int
+    method: str
+    objective: float
+    nodes: bool = False
+    fold: int | None = None
+    beams: tuple[int, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    organs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What the experiments left in their folder, by the names of the files; None for one that was not run.
+
+    ``dose`` holds what `deeprt.training.experiment_figures.dose_comparison` draws.
+    """
+
+    training: Json | None
+    mse: Json | None
+    examples: Json | None
+    plans: tuple[Plan, ...] | None
+    forced: list[Json] | None
+    search: list[Json] | None
+    real: Json | None
+    times: Json | None
+    dose: Mapping[str, NDArray[Any]] | None
+
+
+def read_results(folder: Path) -> Results:
+    """Read what is there.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or a file is damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder '{folder}' with results of experiments.")
+    found = {f.name: _read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
+    found["plans"] = None if found["plans"] is None else plans_of(found["plans"])
+    dose = folder / "dose.npz"
+    return Results(**found, dose=dict(np.load(dose, allow_pickle=False)) if dose.exists() else None)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"'{file}' is not valid JSON: {error}; remove it and run that experiment again.") from error
+
+
+def plans_of(rows: Iterable[Json], **common: Any) -> tuple[Plan, ...]:
+    """Plans of rows, which may say more than a plan holds."""
+    known = {f.name for f in fields(Plan)}
+    return tuple(Plan(**{**common, **{k: v for k, v in row.items() if k in known}}) for row in rows)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n − 1), which one value alone does not have."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Spread of at least one value."""
+        v = np.fromiter(values, float)
+        return cls(float(v.mean()), float(v.std(ddof=1)) if v.size > 1 else None, v.size)
+
+    def text(self, digits: int, *, factor: float = 1.0, signed: bool = False) -> str:
+        """Mean ± standard deviation, after multiplication."""
+        mean = f"{factor * self.mean:{'+' if signed else ''}.{digits}f}"
+        return mean if self.sd is None else f"{mean} ± {factor * self.sd:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A plan beside column generation's and, where there is one, that of equispaced beams, in the same scenario."""
+
+    plan: Plan
+    teacher: Plan
+    equispaced: Plan | None
+
+    @property
+    def excess(self) -> float:
+        """Objective over column generation's, less one."""
+        return self.plan.objective / self.teacher.objective - 1
+
+
+def compared(plans: Sequence[Plan], method: str, *, fold: int | None = None) -> list[Compared]:
+    """Plans of a method, of one fold or of all, each beside the others of its scenario.
+
+    Raises
+    ------
+    InputError
+        If a scenario has no plan of column generation.
+    """
+    by_method = {m: {(p.patient, p.scenario): p for p in plans if p.method == m} for m in (TEACHER, EQUISPACED)}
+    found = []
+    for plan in plans:
+        if plan.method == method and fold in (None, plan.fold):
+            where = plan.patient, plan.scenario
+            if where not in by_method[TEACHER]:
+                raise InputError(
+                    f"Scenario {plan.scenario} of patient {plan.patient} has no plan of {TEACHER} among the results; "
+                    "run that experiment again."
+                )
+            found.append(Compared(plan, by_method[TEACHER][where], by_method[EQUISPACED].get(where)))
+    return found
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Objectives of one method over those of column generation.
+
+    Parameters
+    ----------
+    n : plans
+    mean, median, worst : excess
+    within : share of plans whose excess is at most 5 %
+    gap_mean, gap_median : share of the gap closed, (F_equispaced − F)/(F_equispaced − F_CG), where the gap is larger
+        than 0.1 %; None where it never is
+    gap_pooled : sum of the numerators over the sum of the denominators, all plans; None if that is not positive
+    n_without_gap : plans left out of ``gap_mean`` and ``gap_median``
+    """
+
+    n: int
+    mean: float
+    median: float
+    worst: float
+    within: float
+    gap_mean: float | None
+    gap_median: float | None
+    gap_pooled: float | None
+    n_without_gap: int
+
+
+def summarize(rows: Sequence[Compared]) -> Summary:
+    """Sum up at least one plan."""
+    excess = np.array([r.excess for r in rows])
+    known = [(r.equispaced.objective, r.plan.objective, r.teacher.objective) for r in rows if r.equispaced is not None]
+    shares = [(eq - own) / (eq - cg) for eq, own, cg in known if eq > (1 + SMALLEST_GAP) * cg]
+    gaps = sum(eq - cg for eq, _, cg in known)
+    return Summary(
+        n=len(rows),
+        mean=float(excess.mean()),
+        median=float(np.median(excess)),
+        worst=float(excess.max()),
+        within=float(np.mean(excess <= WITHIN)),
+        gap_mean=float(np.mean(shares)) if shares else None,
+        gap_median=float(np.median(shares)) if shares else None,
+        gap_pooled=sum(eq - own for eq, own, _ in known) / gaps if gaps > 0 else None,
+        n_without_gap=len(rows) - len(shares),
+    )
+
+
+def better_shares(rows: Sequence[Compared], epsilon: float) -> tuple[float, float]:
+    """Shares of plans in which column generation, and in which the other, is better by more than epsilon.
+
+    Equation 17 of the paper: ε = (F_CG − F)/F_CG, of which −ε is the excess; column generation is better by its
+    negative, the other by its positive part.
+    """
+    excess = np.array([r.excess for r in rows])
+    return float(np.mean(excess > epsilon)), float(np.mean(-excess > epsilon))
+
+
+def dose_differences(rows: Sequence[Compared], what: str) -> dict[str, NDArray[np.float64]]:
+    """Dose of column generation less that of the plan, in percent of the prescription, (n,) by structure.
+
+    Parameters
+    ----------
+    what : "mean" or "max"
+    """
+    names = dict.fromkeys(name for r in rows for name in r.plan.organs)
+    return {
+        name: np.array(
+            [100 * (r.teacher.organs[name][what] - r.plan.organs[name][what]) for r in rows if name in r.plan.organs]
+        )
+        for name in names
+    }
+
+
+def chosen_fold(training: Json | None) -> int | None:
+    """Fold of the default network with the least validation loss, as the paper chooses; None if unknown."""
+    folds = (training or {}).get("folds", {}).get(DEFAULT, ())
+    return int(min(folds, key=lambda f: f["validation_best"])["fold"]) if folds else None

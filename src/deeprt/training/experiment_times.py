@@ -1,0 +1,136 @@
+"""Seconds: of the network on its own, and of searches for better beams beside column generation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+
+from deeprt.config import PlanningConfig
+from deeprt.machine_file import read_machine
+from deeprt.orientation.column_generation import SelectionProblem, generate_columns
+from deeprt.orientation.guided_search import guided_search
+from deeprt.orientation.search import improve_by_exchange
+from deeprt.orientation.teacher import CandidateSettings, selection_problem
+from deeprt.orientation.views import candidate_views
+from deeprt.preparation import VIRTUAL_PROSTATE, load_case
+from deeprt.progress import Progress
+from deeprt.training.experiment_losses import hardware
+from deeprt.training.experiment_plans import PlanSolver
+from deeprt.training.experiment_proposals import FoldPredictor, propose
+from deeprt.training.experiment_setup import Setup, in_parts, labelled_patient, trained_network
+from deeprt.training.experiment_statistics import TEACHER
+
+THREADS = 2
+_REPEATS, _N_BEAMS, _GRID_MM = 7, 5, 3.0
+_N_SEARCHED = 3  # patients
+_SHARES = (0.25, 0.5, 1.0)  # of column generation's time, that guided search may take
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Work with so many threads, or as many as there may be."""
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(n)
+    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Time that some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def times(setup: Setup, progress: Progress) -> dict[str, Any]:
+    """Seconds of the default network on a virtual patient: loading it, encoding, five beams, one after an edit.
+
+    An edit takes one of five beams out; the prediction is for the others. Every time is repeated after a warm-up.
+    """
+    with threads(THREADS):
+        case = load_case(VIRTUAL_PROSTATE, PlanningConfig(dose_grid_mm=_GRID_MM))
+        machine, settings = read_machine(setup.cohort.machine), CandidateSettings()
+        network = trained_network(setup.runs, "default")
+        loading_s = [seconds(partial(trained_network, setup.runs, "default")) for _ in range(_REPEATS)]
+        encode_s, five_beams_s, re_prediction_s = [], [], []
+        for n in range(_REPEATS + 1):
+            progress.step("times", n / (_REPEATS + 1))
+            start = time.perf_counter()
+            views = candidate_views(case, machine, settings)[0]
+            encode_s.append(time.perf_counter() - start)
+            predictor = FoldPredictor(network, views, case, machine)
+            start = time.perf_counter()
+            chosen = propose(predictor.of_positions, _N_BEAMS)
+            five_beams_s.append(time.perf_counter() - start)
+            predictor.of_positions(chosen)  # as before an edit
+            edited = tuple(b for b in chosen if b != chosen[n % _N_BEAMS])
+            re_prediction_s.append(seconds(partial(predictor.of_positions, edited)))
+    return {
+        "hardware": hardware(),
+        "threads": THREADS,
+        "load_network_s": float(np.median(loading_s)),
+        "encode_s": encode_s[1:],
+        "five_beams_s": five_beams_s[1:],
+        "re_prediction_s": re_prediction_s[1:],
+        "n_voxels": int(np.prod(case.grid.shape)),
+        "case": f"{VIRTUAL_PROSTATE} at {_GRID_MM:g} mm",
+    }
+
+
+def search(setup: Setup, progress: Progress) -> list[dict[str, Any]]:
+    """Objectives and seconds of column generation and of searches, one test patient after the other."""
+    names = [p.id for p in setup.cohort.of("test")][:_N_SEARCHED]
+    with threads(THREADS):
+        parts = in_parts(setup.out / "parts" / "search", names, partial(_patient_search, setup), progress=progress)
+    return [row for part in parts for row in part]
+
+
+def _patient_search(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
+    """Objectives and seconds in the first full run of one patient; everything is set up anew for each method.
+
+    Exchange search goes on from column generation for as long again, and its seconds are those of both. Guided search
+    has shares of column generation's time; setting its views up comes on top, and is in its seconds.
+    """
+    patient, scenario = labelled_patient(setup.data, patient_id), 0
+    weights, n_beams = patient.labels.organ_weights(scenario), len(patient.run(scenario))
+    settings = replace(setup.cohort.labels.selection, weights=weights)
+    network, solver = trained_network(setup.runs, "default"), PlanSolver(patient.problem.only(scenario))
+    solver.objective(patient.run(scenario))  # to warm up
+
+    def anew() -> SelectionProblem:
+        return selection_problem(patient.case, patient.machine, settings, seed=patient.about.seed)[0]
+
+    rows: list[dict[str, Any]] = []
+
+    def record(method: str, beams: tuple[int, ...], seconds: float, budget_s: float | None = None) -> None:
+        about = {"patient": patient_id, "scenario": scenario, "method": method}
+        rows.append({**about, "seconds": seconds, "objective": solver.objective(beams), "budget_s": budget_s})
+
+    start = time.perf_counter()
+    problem = anew()
+    generated = generate_columns(problem, n_beams)[0]
+    generated_s = time.perf_counter() - start
+    improved = improve_by_exchange(problem, generated, budget_s=generated_s)
+    exchanged_s = time.perf_counter() - start
+    record(TEACHER, generated.chosen, generated_s)
+    record("exchange", improved.chosen, exchanged_s, generated_s)
+    for share in _SHARES:
+        start = time.perf_counter()
+        problem = anew()
+        views = candidate_views(patient.case, patient.machine, settings)[0]
+        predictor = FoldPredictor(network, views, patient.case, patient.machine)
+        found = guided_search(problem, predictor, n_beams, budget_s=share * generated_s)
+        record("guided search", found.chosen, time.perf_counter() - start, share * generated_s)
+    return rows

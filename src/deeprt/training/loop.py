@@ -1,0 +1,200 @@
+"""The training loop of every network: read it top to bottom.
+
+One run trains one network on one split. Its folder holds ``last.pt`` (all that is needed to go on), ``best.pt`` (of the
+least validation loss) and ``curve.csv``, one row an epoch; a run that was stopped goes on from ``last.pt``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deeprt.errors import InputError
+from deeprt.files import write_whole
+from deeprt.networks.checkpoint import load_training_state, save_training_state
+from deeprt.progress import Progress, Silent
+
+logger = logging.getLogger(__name__)
+
+LAST, BEST, CURVE = "last.pt", "best.pt", "curve.csv"
+
+
+class TrainingData(Protocol):
+    """States with labels, from which batches are drawn."""
+
+    def __len__(self) -> int:
+        """Number of states."""
+
+    def loss(self, network: nn.Module, states: Sequence[int], rng: np.random.Generator | None) -> Tensor:
+        """Mean squared error of some states; augmented where there is a generator."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs : at most
+    steps_per_epoch : batches between two looks at the validation data
+    batch : states
+    rate : learning rate of Adam
+    final_rate : share of ``rate`` that a cosine over all epochs ends at; 1 keeps it
+    patience : epochs without a better validation loss after which training ends
+    budget_s : of training time, after which it ends; none if 0
+    n_validation : states of the validation data that are looked at after an epoch, the same ones each time; all if 0
+    seed : of weights, batches and augmentation
+    """
+
+    epochs: int = 400
+    steps_per_epoch: int = 2500
+    batch: int = 1
+    rate: float = 1e-5
+    final_rate: float = 1.0
+    patience: int = 400
+    budget_s: float = 0.0
+    n_validation: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.steps_per_epoch, self.batch, self.patience) < 1:
+            raise InputError("Training: epochs, steps_per_epoch, batch and patience must be at least 1.")
+        if self.rate <= 0 or not 0 < self.final_rate <= 1 or self.budget_s < 0:
+            raise InputError("Training: rate must be positive, final_rate lie in 0 to 1, budget_s not be negative.")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave: mean squared errors, and the training time so far."""
+
+    number: int
+    training: float
+    validation: float
+    seconds: float
+
+
+def train(
+    network: nn.Module,
+    training: TrainingData,
+    validation: TrainingData,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[Epoch, ...]:
+    """Train a network, or go on where a run into this folder was stopped.
+
+    Mixed precision is used on CUDA. The network is left with the weights of the best epoch.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run of other settings.
+    """
+    report = progress or Silent()
+    network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), settings.rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: _rate_share(epoch, settings))
+    scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
+    epochs = _resume(folder, network, optimizer, schedule, scaler, settings)
+    looked_at = some_states(len(validation), settings.n_validation, settings.seed)
+    while not _is_done(epochs, settings):
+        number, start = len(epochs) + 1, time.perf_counter()
+        rng = np.random.default_rng((settings.seed, number))  # the same batches, stopped in between or not
+        network.train()
+        losses = []
+        for step in range(settings.steps_per_epoch):
+            states = rng.integers(len(training), size=settings.batch)
+            with torch.autocast(device, torch.float16, enabled=device == "cuda"):
+                loss = training.loss(network, states.tolist(), rng)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(scaler.scale(loss))
+            scaler.step(optimizer)
+            scaler.update()
+            losses.append(float(loss.detach()))
+            if step % 20 == 0:
+                done = (number - 1 + step / settings.steps_per_epoch) / settings.epochs
+                report.step("training", done, f"epoch {number} of {settings.epochs}, loss {np.mean(losses[-200:]):.5f}")
+        schedule.step()
+        before_s = epochs[-1].seconds if epochs else 0.0
+        trained_s = before_s + time.perf_counter() - start
+        epochs.append(Epoch(number, float(np.mean(losses)), evaluate_loss(network, validation, looked_at), trained_s))
+        if epochs[-1].validation == min(e.validation for e in epochs):
+            save_training_state(folder / BEST, {"network": network.state_dict(), "epoch": number})
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {"schedule": schedule.state_dict(), "scaler": scaler.state_dict(), "settings": asdict(settings)}
+        save_training_state(folder / LAST, {**state, "epochs": [asdict(e) for e in epochs]})
+        _write_curve(folder / CURVE, epochs)
+        logger.info("Epoch %d: training %.5f, validation %.5f", number, epochs[-1].training, epochs[-1].validation)
+    network.load_state_dict(load_training_state(folder / BEST)["network"])
+    report.step("training", 1.0)
+    return tuple(epochs)
+
+
+def evaluate_loss(network: nn.Module, data: TrainingData, states: Sequence[int], *, n_batch: int = 16) -> float:
+    """Mean squared error over states, without augmentation."""
+    network.eval()
+    total = 0.0
+    with torch.no_grad():
+        for first in range(0, len(states), n_batch):
+            part = states[first : first + n_batch]
+            total += float(data.loss(network, part, None)) * len(part)
+    return total / len(states)
+
+
+def some_states(n_states: int, n_wanted: int, seed: int) -> Sequence[int]:
+    """Positions of ``n_wanted`` states drawn at random, in order; all if 0."""
+    if n_wanted in (0, n_states):
+        return range(n_states)
+    rng = np.random.default_rng(seed)
+    drawn: list[int] = np.sort(rng.choice(n_states, min(n_wanted, n_states), replace=False)).tolist()
+    return drawn
+
+
+def _rate_share(epoch: int, settings: TrainSettings) -> float:
+    """Share of the learning rate in an epoch, a cosine from 1 to ``final_rate``."""
+    along = min(1.0, epoch / settings.epochs)
+    return settings.final_rate + (1 - settings.final_rate) * (1 + float(np.cos(np.pi * along))) / 2
+
+
+def _is_done(epochs: Sequence[Epoch], settings: TrainSettings) -> bool:
+    if not epochs:
+        return False
+    best = min(epochs, key=lambda e: e.validation)
+    in_vain = len(epochs) - best.number
+    spent = settings.budget_s > 0 and epochs[-1].seconds >= settings.budget_s
+    return len(epochs) >= settings.epochs or in_vain >= settings.patience or spent
+
+
+def _resume(folder: Path, network: nn.Module, *parts: Any) -> list[Epoch]:
+    """Take up the state of a stopped run, if there is one; otherwise begin the folder."""
+    *stateful, settings = parts
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / LAST).exists():
+        return []
+    state = load_training_state(folder / LAST)
+    if state["settings"] != asdict(settings):
+        raise InputError(f"'{folder}' holds a run of other settings; choose another folder, or remove it.")
+    network.load_state_dict(state["network"])
+    for name, part in zip(("optimizer", "schedule", "scaler"), stateful, strict=True):
+        part.load_state_dict(state[name])
+    return [Epoch(**e) for e in state["epochs"]]
+
+
+def _write_curve(file: Path, epochs: Sequence[Epoch]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("epoch", "training_mse", "validation_mse", "seconds"))
+    writer.writerows((e.number, f"{e.training:.6g}", f"{e.validation:.6g}", f"{e.seconds:.1f}") for e in epochs)
+    write_whole(file, text.getvalue())
