@@ -9,6 +9,7 @@ they show the order of size.
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from deeprt.case import PatientCase
@@ -40,8 +42,8 @@ PUBLISHED = {  # mean ± standard deviation unless said otherwise; the sources f
     "Nodal PTV / cc": "CTV 257 to 327 by contouring rule [8]",
     "Body, left to right / mm": "390 ± 60 [1]",
     "Body, front to back / mm": "230 ± 30 [1]",
-    "Rectum inside the PTV / %": "threshold of concern 10.1 [9]",
-    "Bladder inside the PTV / %": "threshold of concern 8.0 [9]",
+    "Rectum inside the PTV / %": "cut-off 10.1 [9]",
+    "Bladder inside the PTV / %": "cut-off 8.0 [9]",
 }
 SOURCES = (
     "S. Momin, J. L. Gräfe, R. F. Khan, J. Appl. Clin. Med. Phys. (2019), doi:10.1002/acm2.12561: planning CT of 25 "
@@ -53,7 +55,7 @@ SOURCES = (
     "R. L. Nield et al., doi:10.1111/1754-9485.70139: planning CT of 20 patients, empty and full",
     "Radiother. Oncol. 81, 284 (2006), doi:10.1016/j.radonc.2006.10.028: planning CT of 50 patients",
     "V. A. Harris et al., Int. J. Radiat. Oncol. Biol. Phys. (2015), the PIVOTAL atlas: seven patients",
-    "M. Chao et al., Med. Dosim. 46, 269 (2021): 105 patients; share above which dose goals were missed",
+    "M. Chao et al., Med. Dosim. 46, 269 (2021): 105 patients; the share that best told who met a dose goal",
 )
 COLORS = {
     "Bladder": (224, 190, 60),
@@ -63,7 +65,9 @@ COLORS = {
     "PenileBulb": (190, 110, 210),
     "Bag_Bowel": (90, 170, 110),
 }
-SHOWN = ("Bladder", "Rectum", "Femur_Head_L", "PenileBulb", "Bag_Bowel")
+SHOWN = {"bladder": "Bladder", "rectum": "Rectum", "femoral heads": "Femur_Head_L", "penile bulb": "PenileBulb",
+         "bowel": "Bag_Bowel"}  # fmt: skip
+NODES_MM = 60.0  # above the center of the primary target, where nodes lie beside the bladder
 
 
 def organ(case: PatientCase, name: str) -> Structure | None:
@@ -128,23 +132,27 @@ def table(virtual: Sequence[dict[str, list[float]]], real: dict[str, list[float]
 
 
 def picture(cases: Sequence[tuple[str, PatientCase]], file: Path) -> None:
-    """Axial and sagittal plane through the center of each primary target, at one scale."""
-    boxes = {"Axial": (-215.0, 215.0, -145.0, 145.0), "Sagittal": (-145.0, 145.0, -120.0, 110.0)}
+    """Planes through the center of each primary target and an axial one above, at one scale."""
+    axial, sagittal = (-215.0, 215.0, -145.0, 145.0), (-145.0, 145.0, -120.0, 110.0)
+    rows = (("Axial", 0.0, axial), ("Axial", NODES_MM, axial), ("Sagittal", 0.0, sagittal))
     with matplotlib.rc_context(NIGHT_STYLE):
-        figure = Figure(figsize=(12.0, 6.1), facecolor=NIGHT)
-        grid = figure.add_gridspec(2, len(cases), hspace=0.03, wspace=0.02, left=0, right=1, top=0.95, bottom=0.05)
+        figure = Figure(figsize=(12.0, 8.7), facecolor=NIGHT)
+        grid = figure.add_gridspec(3, len(cases), hspace=0.03, wspace=0.02, left=0, right=1, top=0.96, bottom=0.04)
         for column, (title, case) in enumerate(cases):
             center = case.grid.index_to_lps[:3] @ np.append(case.targets[0].centroid_index(), 1.0)
-            planes = {plane.name: plane for plane in planes_through(case.grid, center)}
-            for row, (name, box) in enumerate(boxes.items()):
+            for row, (name, above_mm, box) in enumerate(rows):
+                planes = {plane.name: plane for plane in planes_through(case.grid, center + np.array([0, 0, above_mm]))}
                 axes = figure.add_subplot(grid[row, column])
                 draw_plane(axes, as_shown(case), planes[name], box, lambda axes, plane: None)
                 if row == 0:
                     axes.set_title(title, fontsize=10, color=PALE)
-        handles = [Line2D([], [], color=np.array(COLORS[name]) / 255, label=name) for name in SHOWN]
+        handles = [Line2D([], [], color=np.array(COLORS[name]) / 255, label=label) for label, name in SHOWN.items()]
         handles += [Line2D([], [], color=c, label=n) for n, c in (("PTV", "#e0403a"), ("nodal PTV", "#e8853a"))]
         figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor=PALE)
-        figure.savefig(file, dpi=80, pil_kwargs={"optimize": True})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=90)
+    few = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, optimize=True)
 
 
 def as_shown(case: PatientCase) -> PatientCase:

@@ -166,6 +166,13 @@ def test_a_wider_reach_hears_more_of_the_others():
     assert torch.all(own[0] > own[1]) and torch.all(own[1] > own[2])
 
 
+def test_mixed_precision_leaves_the_messages_as_they_are():
+    axes = a_circle(180)
+    with torch.autocast("cpu", torch.float16):
+        mixed = message_weights(axes, (3.0, 30.0))
+    torch.testing.assert_close(mixed, message_weights(axes, (3.0, 30.0)))
+
+
 # Learning
 
 

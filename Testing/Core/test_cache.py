@@ -26,6 +26,7 @@ def a_selection(seed=1, n_candidates=40):
         n_given=1,
         source="column generation, exchange search",
         timing_s={"set-up": 0.1, "pricing": 2.25},
+        notes=("The network has learned from plans of up to 5 beams, not 6.", "Some at ±90°."),
     )
 
 
@@ -45,11 +46,19 @@ def test_a_selection_is_made_once_and_comes_back_as_it_was(tmp_path):
     made = a_selection()
     assert cached_selection("k", lambda: made, folder=tmp_path / "new") is made
     back = cached_selection("k", never, folder=tmp_path / "new")
-    for name in ("candidates", "chosen", "objectives", "n_given", "source", "timing_s"):
+    for name in ("candidates", "chosen", "objectives", "n_given", "notes"):
         assert getattr(back, name) == getattr(made, name)
     assert_array_equal(back.fitness, made.fitness)
     assert back.fitness.dtype == np.float32
     assert [f.suffix for f in (tmp_path / "new").iterdir()] == [".npz"]
+
+
+def test_a_selection_from_the_cache_says_so_and_took_no_time(tmp_path):
+    cached_selection("k", a_selection, folder=tmp_path)
+    for _ in range(2):  # it says so once, however often it is found
+        back = cached_selection("k", never, folder=tmp_path)
+        assert back.source == "column generation, exchange search, from the cache"
+        assert back.timing_s == {}
 
 
 def test_a_selection_of_no_step_comes_back(tmp_path):

@@ -94,20 +94,24 @@ def test_a_virtual_patient_is_made_from_its_seed():
 
 @pytest.fixture
 def some_folders(tmp_path):
-    """Eight patients, and what is none: an empty folder and a file."""
-    for n in range(8):
+    """Eight patients, two of them packed, and what is none: an empty folder and another file."""
+    for n in range(6):
         (tmp_path / "all" / f"P{n}").mkdir(parents=True)
         (tmp_path / "all" / f"P{n}" / "CT.dcm").write_bytes(b"")
+    for n in (6, 7):
+        (tmp_path / "all" / f"P{n}.npz").write_bytes(b"")
     (tmp_path / "all" / "empty").mkdir()
     (tmp_path / "all" / "notes.txt").write_text("")
     return tmp_path / "all"
 
 
-def test_every_folder_with_files_is_a_patient(some_folders):
+def test_every_folder_with_files_and_every_packed_patient_is_one(some_folders):
     cohort = real_cohort(some_folders, 3, seed=2)
     assert sorted(ids(cohort.patients)) == [f"P{n}" for n in range(8)]
     assert ids(cohort.patients) != sorted(ids(cohort.patients)), "in random order"
-    assert all(p.source == str((some_folders / p.id).resolve()) for p in cohort.patients)
+    sources = {p.id: p.source for p in cohort.patients}
+    assert sources["P2"] == str((some_folders / "P2").resolve())
+    assert sources["P7"] == str((some_folders / "P7.npz").resolve())
     assert len(cohort.of("test")) == 3
     assert cohort == real_cohort(some_folders, 3, seed=2)
 

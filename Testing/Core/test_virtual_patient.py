@@ -14,6 +14,21 @@ from deeprt.structures import Role
 
 COARSE = VirtualPatientSettings(spacing_mm=4.0)
 SEEDS = (0, 1, 2)
+RANGES = {  # those of Docs/cohort.md, a little wider, since other patients on coarser voxels are held to them
+    "Prostate / cc": (24, 82),
+    "Seminal vesicles / cc": (3, 13),
+    "PTV / cc": (65, 190),
+    "Bladder / cc": (78, 405),
+    "Rectum / cc": (39, 123),
+    "Femoral head / cc": (95, 200),
+    "Penile bulb / cc": (2.2, 7.6),
+    "Nodal PTV / cc": (220, 420),
+    "Body, left to right / mm": (315, 425),
+    "Body, front to back / mm": (190, 285),
+    "PTV to femoral head / mm": (20, 50),
+    "Rectum inside the PTV / %": (0.5, 12),
+    "Bladder inside the PTV / %": (0.3, 15),
+}
 
 
 @cache
@@ -123,6 +138,42 @@ def test_the_planning_target_reaches_a_little_into_rectum_and_bladder(seed: int)
     assert 0.3 < overlap_cc(case, ptv, "Rectum") < 0.25 * volume_cc(case, "Rectum")
     assert 0.3 < overlap_cc(case, ptv, "Bladder") < 0.25 * volume_cc(case, "Bladder")
     assert overlap_cc(case, ptv, "Femur_Head_L") == 0
+
+
+def size_of(case: PatientCase) -> dict[str, list[float]]:
+    """What the ranges are of; two values where there is a left and a right."""
+    target, body = case.targets[0], case.external.fraction
+    i, j, k = np.rint(target.centroid_index()).astype(int)
+    spacing_mm = float(case.grid.spacing_mm[0])
+    from_target = distance_transform_edt(target.fraction < 0.5, sampling=spacing_mm)
+    heads = ("Femur_Head_L", "Femur_Head_R")
+    organs = {name: fraction(case, name) for name in ("Rectum", "Bladder")}
+    inside = {name: 100 * float((organ * target.fraction).sum() / organ.sum()) for name, organ in organs.items()}
+    return {
+        "Prostate / cc": [volume_cc(case, "Prostate")],
+        "Seminal vesicles / cc": [volume_cc(case, "SeminalVes")],
+        "PTV / cc": [case.volume_cc(target)],
+        "Bladder / cc": [volume_cc(case, "Bladder")],
+        "Rectum / cc": [volume_cc(case, "Rectum")],
+        "Femoral head / cc": [volume_cc(case, head) for head in heads],
+        "Penile bulb / cc": [volume_cc(case, "PenileBulb")],
+        "Nodal PTV / cc": [case.volume_cc(t) for t in case.targets[1:]],
+        "Body, left to right / mm": [float(body[k, j].sum()) * spacing_mm],
+        "Body, front to back / mm": [float(body[k, :, i].sum()) * spacing_mm],
+        "PTV to femoral head / mm": [float(from_target[fraction(case, head) >= 0.5].min()) for head in heads],
+        "Rectum inside the PTV / %": [inside["Rectum"]],
+        "Bladder inside the PTV / %": [inside["Bladder"]],
+    }
+
+
+@pytest.mark.parametrize("nodes", [False, True])
+@pytest.mark.parametrize("seed", [11, 12, 13, 14])
+def test_sizes_distances_and_overlaps_lie_in_the_ranges_stated(seed: int, nodes: bool) -> None:
+    case = virtual_prostate(np.random.default_rng(seed), VirtualPatientSettings(spacing_mm=5.0, nodes=nodes))
+    found = size_of(case)
+    assert len(found["Nodal PTV / cc"]) == nodes
+    for name, (low, high) in RANGES.items():
+        assert all(low <= value <= high for value in found[name]), (name, found[name])
 
 
 def test_margins_grow_the_target_less_behind() -> None:

@@ -26,7 +26,6 @@ from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selectio
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
 
-
 _COUNTS = ("candidates", "voxel_mm", "beamlet_mm", "image_pixel_mm", "margin_mm", "background_share", "solver")
 
 

@@ -30,7 +30,8 @@ def add_case_options(command: argparse.ArgumentParser) -> None:
     add(
         "case",
         metavar="CASE",
-        help="folder of DICOM, a CT in NRRD or NIfTI beside its .seg.nrrd, or a virtual: patient",
+        help="folder of DICOM or of OpenKBP's CSV, a packed OpenKBP .npz, a CT in NRRD or NIfTI beside its .seg.nrrd, "
+        "or a virtual: patient",
     )
     add("--config", type=Path, metavar="FILE", help="settings in TOML or JSON; options below go first")
     add("--prescription", nargs="+", action="extend", metavar="TARGET=GY", help="whole-course dose of targets, Gy")

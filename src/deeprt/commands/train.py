@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,21 +60,27 @@ def run(options: argparse.Namespace) -> int:
     }
     usual = DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS
     settings = replace(usual, **{name: value for name, value in given.items() if value is not None})
-    if options.release is not None and options.network != "default":
-        raise InputError("--release writes the default network only; deeprt beams knows no other.")
+    if options.release is not None and (options.network != "default" or options.release.suffix != ".safetensors"):
+        raise InputError("--release writes the default network only, into a file that ends in .safetensors.")
+    if options.jobs < 1 or options.evaluate < 0:
+        raise InputError("--jobs must be at least 1, --evaluate not negative.")
     progress = shared.progress_of(options)
-    results = train_beams(
-        options.data,
-        options.network,
-        options.out,
-        settings,
-        n_folds=options.folds,
-        folds=options.fold,
-        n_evaluated=options.evaluate,
-        n_jobs=options.jobs,
-        device=torch_device(options.device or "auto"),
-        progress=progress,
-    )
+    try:
+        results = train_beams(
+            options.data,
+            options.network,
+            options.out,
+            settings,
+            n_folds=options.folds,
+            folds=options.fold,
+            n_evaluated=options.evaluate,
+            n_jobs=options.jobs,
+            device=torch_device(options.device or "auto"),
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        print("deeprt: cancelled; the last complete epoch is kept, the same command goes on.", file=sys.stderr)
+        return 130
     if options.release is not None:
         release_beams(options.data, options.out, results, settings, n_folds=options.folds, file=options.release)
     if isinstance(progress, Bars):

@@ -96,7 +96,7 @@ def message_weights(axes: Tensor, reach_deg: tuple[float, ...]) -> Tensor:
 
     Gaussians of the angle to each other axis, then of the angle to its opposite.
     """
-    cosine = (axes @ axes.T).clamp(-1, 1)
+    cosine = (axes[:, None] * axes).sum(-1).clamp(-1, 1)  # a matrix product would be rounded by mixed precision
     angle = torch.rad2deg(torch.stack([torch.arccos(cosine), torch.arccos(-cosine)]))
     exponent = torch.stack([-((angle / reach) ** 2) / 2 for reach in reach_deg], dim=1).flatten(0, 1)
     return exponent.softmax(-1)  # also where no candidate is opposite: then the nearest ones to it stand in

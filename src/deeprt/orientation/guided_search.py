@@ -74,21 +74,18 @@ def guided_search(
         raise ValueError(f"Guided search: branching and max_sets must be at least 1, got {branching} and {max_sets}.")
     report, budget, most_sets = progress or Silent(), Budget(budget_s), max_sets or math.inf
     guide = _Guide(problem, predictor, branching)
-    tree = _Tree(guide, tuple(given), n_beams)
+    tree, greedy = _Tree(guide, tuple(given), n_beams), None
     report.step("guided search", 0.0, "first set")
     best, column_generation_s = _first_set(problem, tree, len(given))
-    greedy = None
     if most_sets > 1 and column_generation_s < budget.left_s:
         greedy = generate_columns(problem, n_beams, given=given, progress=progress)[0]
         if not is_lower(problem, best.objective, greedy.objectives[-1]):
             best = solved(problem, greedy.chosen, best.fluence)
         tree.tried.add(frozenset(greedy.chosen))
-    n_left = most_sets - (1 if greedy is None else 2)
-    best = _improved(problem, tree, best, n_left, budget, report)
-    timing = {} if greedy is None else dict(greedy.timing_s)
-    timing["prediction"] = round(guide.spent_s, 3)
+    best = _improved(problem, tree, best, most_sets - (2 if greedy else 1), budget, report)
+    timing = {**(greedy.timing_s if greedy else {}), "prediction": round(guide.spent_s, 3)}
     timing["guided search"] = round(budget.spent_s - sum(timing.values()), 3)
-    if greedy is not None and not is_lower(problem, best.objective, greedy.objectives[-1]):
+    if greedy and not is_lower(problem, best.objective, greedy.objectives[-1]):
         return replace(greedy, timing_s=timing)
     source = "network, guided search" if greedy else "network, guided search without column generation"
     return _recorded(problem, guide, best, len(given), source, timing)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from deeprt.beams import BeamAngles
 from deeprt.case import PatientCase, union
+from deeprt.errors import InputError
 from deeprt.machine import Machine
 from deeprt.networks.angle_network import AngleConfig, AngleNetwork
 from deeprt.networks.checkpoint import ModelCard, load_network
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights
-from deeprt.orientation.views import CandidateViews, candidate_views
+from deeprt.orientation.views import FEATURES, CandidateViews, candidate_views
 
 KIND = "angle network"  # as in its model card
 SHIPPED = "deepboo.safetensors"
@@ -81,11 +82,16 @@ def network_predictor(
     InputError
         If the network's file is damaged.
     """
-    card, network = shipped_network() if settings.network is None else _load(Path(settings.network))
+    card, network = network_of(settings)
     views = candidate_views(case, machine, settings, device=device)[0]
     return NetworkPredictor(
         network, card, views, case, machine, settings, beyond_training(card, case, settings, n_beams)
     )
+
+
+def network_of(settings: CandidateSettings) -> tuple[ModelCard, AngleNetwork]:
+    """The network that settings ask for, and its card."""
+    return shipped_network() if settings.network is None else _load(Path(settings.network))
 
 
 @cache
@@ -105,15 +111,25 @@ def beyond_training(card: ModelCard, case: PatientCase, settings: CandidateSetti
         notes.append(f"The network has learned with candidates {card.candidates}, not {settings.candidates}.")
     if n_beams > card.n_beams_max:
         notes.append(f"The network has learned from plans of up to {card.n_beams_max} beams, not {n_beams}.")
-    points = case.grid.points_lps(np.flatnonzero(union("targets", case.targets).fraction >= 0.5))
-    extent = np.ptp(points, axis=0) + case.grid.spacing_mm
+    extent = targets_extent_mm(case)
     if np.any(extent > np.array(card.extent_mm) + 1):
         own, known = (" x ".join(f"{e:.0f}" for e in size) for size in (extent, card.extent_mm))
         notes.append(f"The targets extend over {own} mm (L, P, S), beyond the largest of the training, {known} mm.")
     return tuple(notes)
 
 
+def targets_extent_mm(case: PatientCase) -> NDArray[np.float64]:
+    """Box around the prescribed targets along L, P and S, (3,)."""
+    points = case.grid.points_lps(np.flatnonzero(union("targets", case.targets).fraction >= 0.5))
+    return np.asarray(np.ptp(points, axis=0) + case.grid.spacing_mm)
+
+
 def _load(file: Path) -> tuple[ModelCard, AngleNetwork]:
     card, network = load_network(file, {KIND: (AngleConfig, AngleNetwork)})
     assert isinstance(network, AngleNetwork)
+    if network.config.n_features != len(FEATURES):
+        raise InputError(
+            f"The network '{file}' takes {network.config.n_features} numbers of a candidate, this version makes "
+            f"{len(FEATURES)}; train it anew."
+        )
     return card, network

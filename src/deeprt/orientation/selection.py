@@ -16,7 +16,7 @@ from deeprt.machine import Machine
 from deeprt.orientation.cache import cached_selection, selection_key
 from deeprt.orientation.column_generation import generate_columns
 from deeprt.orientation.guided_search import guided_search
-from deeprt.orientation.network_prediction import network_predictor
+from deeprt.orientation.network_prediction import network_of, network_predictor
 from deeprt.orientation.search import improve_by_exchange
 from deeprt.orientation.session import BeamSession
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
@@ -74,7 +74,9 @@ def select_beams(
     is_quick = method == "network" and settings.improve_s == 0
     if is_quick or not settings.cache:
         return make()
-    key = selection_key(case, machine, settings, n_beams=n_beams, given=given, method=method, seed=seed)
+    # A file may come to hold another network.
+    how = f"network {network_of(settings)[0].weights_sha256}" if method == "network" else method
+    key = selection_key(case, machine, settings, n_beams=n_beams, given=given, method=how, seed=seed)
     return cached_selection(key, make)
 
 
@@ -113,7 +115,10 @@ def _by_network(
         session.add_best()
     report.step("beams", 1.0)
     timing_s = {"set-up": round(set_up_s, 3), "prediction": round(time.perf_counter() - start - set_up_s, 3)}
-    return replace(session.selection(), n_given=len(given), timing_s=timing_s, notes=predictor.notes)
+    found = session.selection()  # with a fitness before each beam, the given ones too
+    return replace(
+        found, fitness=found.fitness[len(given) :], n_given=len(given), timing_s=timing_s, notes=predictor.notes
+    )
 
 
 def equispaced_angles(n_beams: int, *, first_gantry_deg: float = 0.0) -> tuple[BeamAngles, ...]:

@@ -99,7 +99,8 @@ class CandidateSettings:
             or min(self.margin_mm, self.min_separation_deg) < 0
         ):
             raise InputError(
-                "Beam selection: voxel_mm, beamlet_mm, image_pixel_mm and memory_mb must be positive, margins not negative."
+                "Beam selection: voxel_mm, beamlet_mm, image_pixel_mm and memory_mb must be positive, "
+                "margins not negative."
             )
 
 

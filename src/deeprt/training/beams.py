@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from deeprt.training.dataset import AnatomyData, InputKind, ViewData, anatomy_da
 from deeprt.training.loop import BEST, LAST, Epoch, TrainSettings, evaluate_loss, some_states, train
 
 BeamNetworkName = Literal["default", "paper", "full"]
-RESULT_FILE = "result.json"
+RESULT_FILE, RUN_FILE = "result.json", "run.json"
 PAPER_SETTINGS = TrainSettings()  # 400 epochs of 2,500 scenarios, one at a time, Adam with 1e-5
 DEFAULT_SETTINGS = TrainSettings(
     epochs=25, steps_per_epoch=160, batch=16, rate=3e-3, final_rate=0.01, patience=25
@@ -115,6 +115,8 @@ def train_beams(
     chosen = folds or range(1, n_folds + 1)
     if not set(chosen) <= set(range(1, n_folds + 1)):
         raise InputError(f"There are folds 1 to {n_folds}, not {', '.join(str(f) for f in chosen)}.")
+    about = {"network": name, "settings": asdict(settings), "n_folds": n_folds, "labels": cohort.labels.digest()}
+    _claim(out, {**about, "patients": [p.id for p in cohort.patients]})
     prepare_inputs(data, cohort, input_kind(name), n_jobs=n_jobs, progress=report)
     results = []
     for fold in chosen:
@@ -128,6 +130,21 @@ def train_beams(
         results.append(_fold_result(fold, network, parts, epochs, folder, n_evaluated))
         write_whole(folder / RESULT_FILE, json.dumps(asdict(results[-1]), indent=1))
     return tuple(results)
+
+
+def _claim(folder: Path, about: dict[str, Any]) -> None:
+    """Note what a folder's folds belong to.
+
+    Raises
+    ------
+    InputError
+        If they belong to something else.
+    """
+    file = folder / RUN_FILE
+    if not file.exists():
+        write_whole(file, json.dumps(about, indent=1))
+    elif json.loads(file.read_text(encoding="utf-8")) != about:
+        raise InputError(f"'{folder}' holds a training of another network, cohort or settings; choose another folder.")
 
 
 def _fold_result(

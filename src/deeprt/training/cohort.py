@@ -48,6 +48,10 @@ class CohortPatient:
     split: Split
     nodes: bool = False
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"Patient {self.id}: the seed must not be negative, got {self.seed}.")
+
     def load(self) -> PatientCase:
         """Read or make the patient, with prescriptions."""
         if self.source == VIRTUAL_PROSTATE:
@@ -74,6 +78,11 @@ class Cohort:
     machine: str = DEFAULT_MACHINE
     labels: LabelSettings = LabelSettings()
 
+    def __post_init__(self) -> None:
+        ids = [p.id for p in self.patients]
+        if len(set(ids)) < len(ids):
+            raise InputError("Two patients of the cohort have the same id; rename one.")
+
     def of(self, split: Split) -> tuple[CohortPatient, ...]:
         """Patients of a split, in order."""
         return tuple(p for p in self.patients if p.split == split)
@@ -87,6 +96,11 @@ class Cohort:
         if not 2 <= n_folds <= len(development):
             raise InputError(f"{len(development)} development patients cannot be split into {n_folds} folds.")
         size = -(-len(development) // n_folds)
+        if -(-len(development) // size) != n_folds:
+            raise InputError(
+                f"{len(development)} development patients in groups of {size} make no {n_folds} folds; "
+                f"ask for {-(-len(development) // size)}."
+            )
         for first in range(0, len(development), size):
             validation = development[first : first + size]
             yield tuple(p for p in development if p not in validation), validation
@@ -124,14 +138,16 @@ def real_cohort(folder: Path, n_test: int, *, seed: int = 0) -> Cohort:
         raise InputError(f"There is no folder '{folder}'.")
     sources = sorted(f.resolve() for f in folder.iterdir() if f.suffix == ".npz" or (f.is_dir() and any(f.iterdir())))
     if len(sources) < n_test + 2:
-        raise InputError(f"'{folder}' has {len(sources)} patients (one a subfolder or .npz); {n_test} for test leave too few.")
+        raise InputError(
+            f"'{folder}' has {len(sources)} patients (one a subfolder or .npz); {n_test} for test leave too few."
+        )
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(sources))
     splits = _splits(rng, len(sources), n_test)
     seeds = np.random.SeedSequence(seed).generate_state(len(sources))
     return Cohort(
         tuple(
-            CohortPatient(sources[n].stem, str(sources[n]), int(seeds[k]), splits[k])
+            CohortPatient(sources[n].name.removesuffix(".npz"), str(sources[n]), int(seeds[k]), splits[k])
             for k, n in enumerate(int(n) for n in order)
         )
     )
@@ -159,13 +175,15 @@ def read_cohort(folder: Path) -> Cohort:
     """
     file = folder / COHORT_FILE
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"'{folder}' is no cohort ({COHORT_FILE}: {error.strerror}); see deeprt cohort make."
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"'{file}' is not valid JSON: {error}.") from error
+    if not isinstance(content, dict) or not content.get("patients"):
+        raise InputError(f"'{file}' must list patients; see deeprt cohort make.")
     return from_plain(Cohort, content, str(file))
 
 

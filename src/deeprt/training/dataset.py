@@ -98,7 +98,7 @@ class AnatomyData:
     @property
     def n_candidates(self) -> int:
         """Number of candidates of every state."""
-        return self.patients[0].labels.chosen.shape[1]
+        return len(self.patients[0].labels.chosen[0])
 
     def predict(self, network: nn.Module, states: Sequence[int]) -> Tensor:
         """Fitness that a network predicts for states, (n, n_candidates)."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
-from deeprt.evaluation.dose_figure import DoseScale, body_box, draw_dose, draw_plane
+from deeprt.evaluation.dose_figure import NIGHT, NIGHT_STYLE, PALE, DoseScale, body_box, draw_dose, draw_plane
 from deeprt.evaluation.figure_style import INK, structure_colors
 from deeprt.evaluation.report import RESEARCH_ONLY
 from deeprt.evaluation.views import planes_through
@@ -24,7 +26,8 @@ GRID_MM = 3.0
 _METHODS = {"teacher": "column generation", "network": "network"}
 _MARKERS = "osD^vP*Xh<"
 _CONTOUR = "contour_"
-_SLICE_IN, _DVH_IN = 4.6, 3.6
+_SLICE_IN, _DVH_IN, _AROUND_IN = 4.6, 3.6, 1.1
+_LINE = 130  # characters of the caption
 
 
 def dose_comparison(arrays: Mapping[str, NDArray[Any]]) -> Figure:
@@ -47,18 +50,21 @@ def dose_comparison(arrays: Mapping[str, NDArray[Any]]) -> Figure:
     scale = DoseScale.of(case, *doses.values())
     box = body_box(case, plane, doses["teacher"])
     slice_in = _SLICE_IN * (box[3] - box[2]) / (box[1] - box[0])
-    figure = Figure(figsize=(2 * _SLICE_IN + 0.4, _DVH_IN + slice_in + 0.9), layout="constrained")
-    rows = figure.add_gridspec(2, 1, height_ratios=(_DVH_IN, slice_in + 0.9))
-    top, bottom = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
+    figure = Figure(figsize=(2 * _SLICE_IN + 0.4, _DVH_IN + slice_in + _AROUND_IN), layout="constrained")
+    rows = figure.add_gridspec(2, 1, height_ratios=(_DVH_IN, slice_in + _AROUND_IN))
+    top = figure.add_subfigure(rows[0])
     _draw_dvhs(top.subplots(), arrays, case)
     if "caption" in arrays:
-        top.suptitle(str(arrays["caption"]), fontsize=8)
-    grid = bottom.add_gridspec(2, 2, height_ratios=(slice_in, 0.12))
-    for column, (method, name) in enumerate(_METHODS.items()):
-        axes = bottom.add_subplot(grid[0, column])
-        draw_plane(axes, case, plane, box, partial(draw_dose, doses[method], scale))
-        axes.set_title(f"Dose, {name}", fontsize=9)
-    scale.draw_bar(bottom, bottom.add_subplot(grid[1, :]), horizontal=True)
+        lines = [part for line in str(arrays["caption"]).splitlines() for part in textwrap.wrap(line, _LINE)]
+        top.suptitle("\n".join(lines), fontsize=8)
+    with matplotlib.rc_context(NIGHT_STYLE):
+        bottom = figure.add_subfigure(rows[1], facecolor=NIGHT)
+        grid = bottom.add_gridspec(2, 2, height_ratios=(slice_in, 0.12))
+        for column, (method, name) in enumerate(_METHODS.items()):
+            axes = bottom.add_subplot(grid[0, column])
+            draw_plane(axes, case, plane, box, partial(draw_dose, doses[method], scale))
+            axes.set_title(f"Dose, {name}", fontsize=9, color=PALE)
+        scale.draw_bar(figure, bottom.add_subplot(grid[1, :]), horizontal=True)
     return figure
 
 
@@ -94,6 +100,7 @@ def _draw_dvhs(axes: Axes, arrays: Mapping[str, NDArray[Any]], case: PatientCase
         axes.axvline(target.prescription_gy or 0.0, color=colors[target.name], linewidth=0.9, linestyle=":")
     axes.plot([], [], color=INK, label="column generation")
     axes.plot([], [], color=INK, linestyle=(0, (4, 1.5)), label="network")
+    axes.plot([], [], color=INK, linewidth=0.9, linestyle=":", label="prescription")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.set(xlim=(0, None), ylim=(0, 101), xlabel="Dose, whole course / Gy", ylabel="Volume / %")
     axes.grid(color=INK, alpha=0.13, linewidth=0.5)

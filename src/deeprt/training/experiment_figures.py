@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from deeprt.evaluation.figure_style import INK, STYLE
@@ -45,7 +45,7 @@ _TEACHER_MARK: dict[str, Any] = {
     "linestyle": "",
 }
 _NETWORK_MARK: dict[str, Any] = {"color": _NETWORK, "marker": "X", "markersize": 8, "linestyle": ""}
-EPSILONS = np.geomspace(0.001, 0.1, 61)
+_EPSILONS = np.geomspace(0.001, 0.1, 61)
 
 
 def pictures(results: Results) -> dict[str, bytes]:
@@ -72,7 +72,7 @@ def png(figure: Figure) -> bytes:
         raw, packed = io.BytesIO(), io.BytesIO()
         figure.savefig(raw, format="png", dpi=dpi)
         with Image.open(raw) as image:
-            image.convert("RGB").quantize(256).save(packed, "PNG", optimize=True)
+            image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3).save(packed, "PNG", optimize=True)
         if packed.tell() <= MAX_BYTES:
             break
     return packed.getvalue()
@@ -87,8 +87,9 @@ def curves(training: Json) -> Figure:
         if not folds:
             continue
         color, marker = _NETWORK_STYLES[network]
-        table = _padded([f["curve"] for f in folds])
-        mean, sd = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
+        n_epochs = min(len(f["curve"]) for f in folds)
+        table = np.array([f["curve"][:n_epochs] for f in folds])  # (n_folds, n_epochs, 4)
+        mean, sd = table.mean(axis=0), table.std(axis=0, ddof=min(1, len(folds) - 1))
         for axes, x in ((by_epoch, mean[:, 0]), (by_time, mean[:, 3] / 60)):
             for column, dashes in ((1, "-"), (2, (0, (2, 1.2)))):
                 y, band = 100 * mean[:, column], 100 * sd[:, column]
@@ -105,16 +106,9 @@ def curves(training: Json) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:.1g}")
         axes.grid(which="both", color=INK, alpha=0.1, linewidth=0.5)
+    by_time.xaxis.set_major_formatter("{x:g}")
     figure.legend(*by_epoch.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
-
-
-def _padded(folds: Sequence[Sequence[Sequence[float]]]) -> NDArray[np.float64]:
-    """Curves of folds, (n_folds, n_epochs, 4); NaN where a fold ended earlier."""
-    table = np.full((len(folds), max(len(f) for f in folds), 4), np.nan)
-    for row, fold in zip(table, folds, strict=True):
-        row[: len(fold)] = fold
-    return table
 
 
 def worst_predictions(worst: Mapping[str, Sequence[Json]]) -> Figure:
@@ -140,17 +134,17 @@ def worst_predictions(worst: Mapping[str, Sequence[Json]]) -> Figure:
 def sequence(example: Json) -> Figure:
     """Figure 5: the network's prediction at each of five steps, with the beams that the teacher has chosen so far."""
     figure = Figure(figsize=(9.6, 5.4), layout="constrained")
-    panels = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
+    panels = figure.subplots(2, 3).ravel()
     for n, (axes, step) in enumerate(zip(panels, example["steps"], strict=False), start=1):
         _fitness_panel(axes, step["chosen_teacher"], step["teacher"], step["predicted"])
         own, other = step["next_teacher"], step["next_network"]
-        axes.set_title(f"Beam {n}: teacher {_deg(own)}, network {_deg(other)}", fontsize=8.5)
+        axes.set_title(f"Beam {n}: column generation {_deg(own)}, network {_deg(other)}", fontsize=8)
+        axes.set(xlabel="Gantry angle / °", ylabel="Fitness" if n in (1, 4) else "")
     panels[-1].set_axis_off()
     panels[-1].legend(
         handles=_fitness_legend(), loc="center", frameon=False, fontsize=9,
         title=f"{example['patient']}, scenario {example['scenario'] + 1}",
     )  # fmt: skip
-    _label_outer(panels)
     return figure
 
 
@@ -158,15 +152,15 @@ def correction(example: Json) -> Figure:
     """Figure 6: predictions after a poor first beam was forced, the beams of the plan, and objectives."""
     figure = Figure(figsize=(9.6, 5.6), layout="constrained")
     places = figure.add_gridspec(2, 3)
-    panels = [figure.add_subplot(places[n // 3, n % 3]) for n in range(4)]
     forced = example["forced"]
-    for n, (axes, step) in enumerate(zip(panels, example["steps"], strict=False), start=2):
+    for n, step in enumerate(example["steps"]):
+        axes = figure.add_subplot(places[n // 2, n % 2])
         _fitness_panel(axes, [b for b in step["chosen"] if b != forced], None, step["predicted"], step["next"])
         axes.axvline(STEP_DEG * forced, color=INK, linewidth=2.2)
-        axes.set_title(f"Beam {n}: network {_deg(step['next'])}", fontsize=8.5)
-        axes.set(xlabel="Gantry angle / °", ylabel="Fitness" if n in (2, 5) else "")
+        axes.set_title(f"Beam {n + 2}: network {_deg(step['next'])}", fontsize=8.5)
+        axes.set(xlabel="Gantry angle / °", ylabel="" if n % 2 else "Fitness")
     own = [*example["steps"][-1]["chosen"], example["steps"][-1]["next"]]
-    _beam_rose(figure.add_subplot(places[1, 1], projection="polar"), example["beams_teacher"], own, forced)
+    _beam_rose(figure.add_subplot(places[0, 2], projection="polar"), example["beams_teacher"], own, forced)
     _objective_bars(figure.add_subplot(places[1, 2]), example["objectives"])
     handles = [
         Line2D([], [], color=INK, linewidth=2.2, label=f"forced first beam, {_deg(forced)}"),
@@ -174,8 +168,8 @@ def correction(example: Json) -> Figure:
         Line2D([], [], **_CHOSEN_LINE, label="chosen by the network"),
         Line2D([], [], **_NETWORK_MARK, label="its next beam"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
-    figure.suptitle(f"{example['patient']}, scenario {example['scenario'] + 1}", fontsize=9)
+    about = f"{example['patient']}, scenario {example['scenario'] + 1}"
+    figure.legend(handles=handles, title=about, loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -188,25 +182,21 @@ def _beam_rose(axes: Any, teacher: Sequence[int], network: Sequence[int], forced
             axes.plot([np.deg2rad(STEP_DEG * beam)] * 2, [start, stop], **line)
     axes.plot(np.deg2rad(STEP_DEG * forced), 1.0, marker="v", color=INK, markersize=7, clip_on=False)
     axes.set(ylim=(0, 1), yticks=[], xticks=np.deg2rad(np.arange(0, 360, 90)))
-    axes.set_title("Beams after the forced one (▼):\ncolumn generation —, network - -", fontsize=8.5)
+    axes.set_title("Beams: column generation —, network - -", fontsize=8.5)
 
 
 def _objective_bars(axes: Axes, objectives: Mapping[str, float]) -> None:
-    """Objectives over that of the teacher's plan from the forced beam."""
-    base = objectives["forced, teacher"]
-    names = ["free, teacher", "forced, teacher", "forced, network"]
-    labels = ["column generation,\nfree", "column generation,\nfrom forced beam", "network,\nfrom forced beam"]
-    values = [100 * (objectives[n] / base - 1) for n in names]
-    axes.barh(labels, values, color=[_CHOSEN, _TEACHER, _NETWORK], height=0.5)
+    """What the forced beam costs: objectives over that of column generation's free plan."""
+    names = {"forced, teacher": "column generation from the forced beam", "forced, network": "network from it"}
+    values = [100 * (objectives[n] / objectives["free, teacher"] - 1) for n in names]
+    axes.barh(range(2), values, color=[_TEACHER, _NETWORK], height=0.35)
     axes.axvline(0, color=INK, linewidth=0.8)
-    for y, value in enumerate(values):
-        axes.annotate(
-            f"{value:+.2f} %", (max(value, 0.0), y), (4, 0), textcoords="offset points", va="center", fontsize=8
-        )
+    for y, (name, value) in enumerate(zip(names.values(), values, strict=True)):
+        axes.text(0, y - 0.24, f" {name}: {value:+.2f} %", va="bottom", fontsize=8)
     reach = max(abs(v) for v in values) or 1.0
-    axes.set(xlim=(min(*values, 0.0) - 0.1 * reach, max(*values, 0.0) + 0.9 * reach))
-    axes.invert_yaxis()
-    axes.set_xlabel("Objective over column generation's\nfrom the forced beam / %")
+    axes.set(xlim=(min(*values, 0.0), 1.6 * reach), ylim=(1.5, -0.75), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("Objective over column generation's\nwithout a forced beam / %")
 
 
 def organ_differences(plans: Sequence[Plan]) -> Figure:
@@ -237,11 +227,11 @@ def better_plans(plans: Sequence[Plan]) -> Figure:
     grid = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
     for axes, network in zip(grid, networks, strict=True):
         rows = compared(plans, network)
-        teacher, own = (100 * np.array(s) for s in zip(*(better_shares(rows, e) for e in EPSILONS), strict=True))
-        axes.plot(EPSILONS, teacher, **_TEACHER_LINE, label="column generation better by more than ε")
-        axes.plot(EPSILONS, own, **_NETWORK_LINE, label="network better by more than ε")
-        axes.plot(EPSILONS, 100 - teacher - own, color=INK, alpha=0.6, linestyle=":", label="equal within ε")
-        axes.set(xscale="log", ylim=(0, 100), xlim=(EPSILONS[0], EPSILONS[-1]), xlabel="ε")
+        teacher, own = (100 * np.array(s) for s in zip(*(better_shares(rows, e) for e in _EPSILONS), strict=True))
+        axes.plot(_EPSILONS, teacher, **_TEACHER_LINE, label="column generation better by more than ε")
+        axes.plot(_EPSILONS, own, **_NETWORK_LINE, label="network better by more than ε")
+        axes.plot(_EPSILONS, 100 - teacher - own, color=INK, alpha=0.6, linestyle=":", label="equal within ε")
+        axes.set(xscale="log", ylim=(0, 100), xlim=(_EPSILONS[0], _EPSILONS[-1]), xlabel="ε")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_title(f"{NETWORKS[network]}, {len(rows)} plans", fontsize=9)
         axes.grid(which="both", color=INK, alpha=0.1, linewidth=0.5)
@@ -278,15 +268,6 @@ def _fitness_legend() -> list[Line2D]:
         Line2D([], [], **_TEACHER_MARK, label="next beam, column generation"),
         Line2D([], [], **_NETWORK_MARK, label="next beam, network"),
     ]
-
-
-def _label_outer(panels: Iterator[Axes] | Sequence[Axes] | NDArray[Any]) -> None:
-    for n, axes in enumerate(panels):
-        if n in (0, 3):
-            axes.set_ylabel("Fitness")
-        if n in (2, 3, 4):
-            axes.set_xlabel("Gantry angle / °")
-            axes.tick_params(labelbottom=True)
 
 
 def _deg(candidate: int) -> str:

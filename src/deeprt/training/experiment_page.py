@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from deeprt.training.experiment_statistics import METHOD_NAMES, TEACHER, Json, Plan, Summary, compared, summarize
 
 ABSENT = "—"
+_FOLDERS = "--data work/prostate --runs work/boo --out work/experiments"
+_KEPT = ("|", "```", "![")
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def command(experiment: str) -> str:
-    """How the numbers of an experiment were made."""
-    return (
-        "```sh\npython -m deeprt.training.experiments --data work/prostate --runs work/boo --out work/experiments "
-        f"--only {experiment}\n```"
-    )
+def shell(*lines: str) -> str:
+    """Commands."""
+    return "\n".join(("```sh", *lines, "```"))
+
+
+def command(experiment: str, options: str = "") -> str:
+    """The command that an experiment's numbers were made with."""
+    return f"python -m deeprt.training.experiments {_FOLDERS} --only {experiment}{options and ' '}{options}"
 
 
 def percent(share: float | None, digits: int = 2, *, signed: bool = False) -> str:
@@ -52,8 +57,12 @@ def percent(share: float | None, digits: int = 2, *, signed: bool = False) -> st
 
 
 def paragraphs(*parts: str) -> str:
-    """Parts with an empty line between them."""
-    return "\n\n".join(p for p in parts if p)
+    """Parts with an empty line between them; text is wrapped, tables, commands and pictures are not."""
+    return "\n\n".join(p if p.startswith(_KEPT) else _wrapped(p) for p in parts if p)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 SUMMARY_HEADER = (

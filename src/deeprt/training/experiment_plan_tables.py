@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+
 import numpy as np
 
 from deeprt.training.experiment_page import (
@@ -11,9 +12,12 @@ from deeprt.training.experiment_page import (
     Section,
     command,
     method_table,
+    methods_of,
+    name_of,
     not_run,
     paragraphs,
     percent,
+    shell,
     summary_cells,
     table,
 )
@@ -34,6 +38,12 @@ from deeprt.training.experiment_statistics import (
     summarize,
 )
 
+_OPENKBP = shell(
+    "deeprt cohort make ../shared/cases/openkbp --test 20 --out work/openkbp",
+    "deeprt cohort label work/openkbp",
+    "deeprt train beams --data work/openkbp --network default --fold 1 --out work/boo/openkbp/default",
+    command("real", "--openkbp work/openkbp"),
+)
 METRICS = {
     "D98": "D98",
     "D99": "D99",
@@ -57,16 +67,15 @@ def metrics_section(results: Results) -> Section:
         rows.append([METHOD_NAMES[TEACHER], *(s.text(3) for s in spreads.values())])
         numbers[TEACHER] = {m: asdict(s) for m, s in spreads.items()}
     for network in NETWORKS:
-        for fold in [*_folds(results.plans, network), None]:
+        folds = _folds(results.plans, network)
+        for fold in [*folds, None] if len(folds) > 1 else folds:
             own = compared(results.plans, network, fold=fold)
-            if not own:
-                continue
             label = f"{NETWORKS[network]}, {'all folds' if fold is None else f'fold {fold}'}"
             plain = {m: Spread.of(r.plan.metrics[m] for r in own) for m in METRICS}
             less = {m: Spread.of(r.teacher.metrics[m] - r.plan.metrics[m] for r in own) for m in METRICS}
             rows.append([label, *(s.text(3) for s in plain.values())])
             rows.append(["column generation less that", *(s.text(3, signed=True) for s in less.values())])
-            if fold is None:
+            if fold is None or len(folds) == 1:
                 numbers[network] = {m: {"plan": asdict(plain[m]), "difference": asdict(less[m])} for m in METRICS}
     text = paragraphs(
         f"Target of highest prescription, n = {len(teachers)} scenarios of virtual test patients; mean ± standard "
@@ -74,7 +83,7 @@ def metrics_section(results: Results) -> Section:
         "the optimized fluence, not normalized. Dmax is the maximum dose over the prescription (the paper's lies "
         "below its D98, so it must be something else); homogeneity is (D2 − D98)/D50, van't Riet's number "
         "V(target ∩ 100 %)²/(V(target) · V(100 %)), R50 is V(50 %)/V(target).",
-        command("plans"),
+        shell(command("plans")),
         table(["Plan", *METRICS.values()], rows),
     )
     return Section(title, text, numbers)
@@ -103,8 +112,9 @@ def objective_section(results: Results) -> Section:
         "(F_equispaced − F)/(F_equispaced − F_CG); its mean and median leave out the scenarios in which equispaced "
         "beams are better than column generation or worse by at most 0.1 % (column *no gap*), its pooled value is the "
         "sum of the numerators over the sum of the denominators of all. Networks: all folds together, one plan a fold "
-        "and scenario. Equispaced beams stand at 0°, 72°, 144°, 216° and 288°, rounded to 2°.",
-        command("plans"),
+        "and scenario. Coarse and mean curve are those of the baselines above, asked for one beam after the other; "
+        "equispaced beams stand at 0°, 72°, 144°, 216° and 288°, random ones are five different candidates.",
+        shell(command("plans")),
         rows,
         "The default network by fold:" if default else "",
         by_fold if default else "",
@@ -140,7 +150,7 @@ def organ_section(results: Results) -> Section:
         "Dose of column generation's plan less that of the default network's, in % of the highest prescription, mean ± "
         "standard deviation over the plans of all folds: positive where the network's plan gives less. Absolute "
         "values are those of the differences' sizes.",
-        command("plans"),
+        shell(command("plans")),
         table(["Structure", "Plans", "Mean dose", "Mean dose, absolute", "Maximum dose", "Maximum, absolute"], rows),
         "![Dose differences of structures](deepboo_organs.png)",
         "Boxes: quartiles and median; whiskers: 5th to 95th percentile; diamonds: means; dots: plans beyond.",
@@ -161,12 +171,12 @@ def epsilon_section(results: Results) -> Section:
             numbers[network] = {e: {"column generation": t, "network": n} for e, (t, n) in shares.items()}
             name = NETWORKS[network]
             rows.append([f"column generation better than {name}", *(percent(t, 1) for t, _ in shares.values())])
-            rows.append([f"{name} better", *(percent(n, 1) for _, n in shares.values())])
+            rows.append([f"{name} better than column generation", *(percent(n, 1) for _, n in shares.values())])
     text = paragraphs(
         "Share of plans whose objective is better by more than ε times that of column generation, all folds "
         "together. The rest is equal within ε. The paper's network was better than its column generation in 35 % "
         "(ε = 0.001) to 1 % (ε = 0.1) of scenarios.",
-        command("plans"),
+        shell(command("plans")),
         table(["ε", *(f"{e:g}" for e in EPSILONS)], rows),
         "![Shares of plans in which either is better](deepboo_equation17.png)" if rows else "",
     )
@@ -198,11 +208,11 @@ def search_section(results: Results) -> Section:
     header = ["Method", "Scenarios", "Mean excess", "Lowest", "Highest", "Median time / s", "Shortest", "Longest"]
     text = paragraphs(
         f"n = {len(teacher)} scenarios of {len({p for p, _ in teacher})} virtual test patients. In guided search the "
-        "default network (fold 1) orders the candidates of a tree search and the exact objective decides; it may take "
-        "a share of the time that column generation took, its set-up coming on top. Exchange search goes on from column "
-        "generation's beams, and its time is that of both. The excess is that of the objective over column "
-        "generation's, negative where the search found a better plan.",
-        command("search"),
+        "default network (fold 1) orders the candidates of a tree search and the exact objective decides; it may "
+        "take a share of the time that column generation took, its set-up coming on top. Exchange search goes on "
+        "from column generation's beams, and its time is that of both. The excess is that of the objective over column "
+        "generation's, negative where the search found a better plan. Wall-clock seconds on two threads.",
+        shell(command("search")),
         table(header, rows),
     )
     return Section(title, text, numbers)
@@ -230,7 +240,7 @@ def correction_section(results: Results) -> Section:
     text = paragraphs(
         "The candidate of the least fitness without any beam is forced as first beam; the other four are chosen by "
         "column generation, or by the default network (fold 1), which is asked again after each.",
-        command("forced"),
+        shell(command("forced")),
         table(["Objective", "Scenarios", "Mean excess", "Median", "Worst", "Within 5 %"], rows),
     )
     return Section(title, text, numbers)
@@ -250,7 +260,7 @@ def real_section(results: Results) -> Section:
         numbers["cort_prostate"], lines = method_table(plans)
         first = min(p.scenario for p in plans)
         beams = [
-            [METHOD_NAMES.get(p.method, p.method), ", ".join(f"{2 * b}°" for b in sorted(p.beams))]
+            [name_of(p.method), ", ".join(f"{2 * b}°" for b in sorted(p.beams))]
             for p in plans
             if p.scenario == first and p.beams
         ]
@@ -265,19 +275,21 @@ def real_section(results: Results) -> Section:
     if results.real.get("openkbp"):
         numbers["openkbp"], found = _openkbp(results.real["openkbp"])
         parts += found
-    return Section(title, paragraphs(command("real"), *parts), numbers)
+    commands = _OPENKBP if results.real.get("openkbp") else shell(command("real"))
+    return Section(title, paragraphs(commands, *parts), numbers)
 
 
 def _openkbp(found: Json) -> tuple[Json, list[str]]:
-    rows = [[METHOD_NAMES.get(m, m), f"{100 * e['all']:.3f}"] for m, e in found["mse"].items()]
+    rows = [[name_of(m), f"{100 * found['mse'][m]['all']:.3f}"] for m in methods_of(found["mse"])]
     summaries, lines = method_table(plans_of(found["plans"]))
     text = [
-        "**OpenKBP**: real head-and-neck patients (Babier et al., Med. Phys. 48, 5549, 2021); the default network was "
-        f"trained on {found['n_train']} of them and tested on {found['n_test']} others.",
+        "**OpenKBP**: real head-and-neck patients (Babier et al., Med. Phys. 48, 5549, 2021), "
+        f"{found['n_development']} for development, of whom the default network (fold 1) was trained on "
+        f"{found['n_train']}, and {found['n_test']} others for test.",
         table(["Method", "Mean squared error, test patients / %"], rows),
         lines,
     ]
-    return {**{k: found[k] for k in ("n_train", "n_test", "mse")}, "plans": summaries}, text
+    return {**{k: found[k] for k in ("n_development", "n_train", "n_test", "mse")}, "plans": summaries}, text
 
 
 def _folds(plans: Sequence[Plan], network: str) -> list[int]:

@@ -13,10 +13,12 @@ from deeprt.training.experiment_page import (
     not_run,
     paragraphs,
     percent,
+    shell,
     table,
 )
 from deeprt.training.experiment_statistics import NETWORKS, STEP_DEG, Results, Spread
 
+_COUNTS = (("best_epoch", "Best epoch", 0, 1), ("n_epochs", "Epochs", 0, 1), ("seconds", "Training time / s", 0, 1))
 SIZES = ("0", "1", "2", "3", "4")
 
 
@@ -41,21 +43,20 @@ def training_section(results: Results) -> Section:
             continue
         numbers[network] = {key: asdict(Spread.of(f[key] for f in folds)) for key in names}
         rows = [
-            [name, *(f"{100 * f[key]:.3f}" for f in folds), Spread.of(f[key] for f in folds).text(3, factor=100)]
-            for key, name in names.items()
+            [name, *(f"{factor * f[key]:.{digits}f}" for f in folds)]
+            + [Spread.of(f[key] for f in folds).text(digits, factor=factor)] * (len(folds) > 1)
+            for key, name, digits, factor in [*((k, n, 3, 100) for k, n in names.items()), *_COUNTS]
         ]
-        for key, name in (("best_epoch", "Best epoch"), ("n_epochs", "Epochs"), ("seconds", "Training time / s")):
-            rows.append([name, *(f"{f[key]:.0f}" for f in folds), Spread.of(f[key] for f in folds).text(0)])
-        header = ["Mean squared error", *(f"Fold {f['fold']}" for f in folds), "Mean ± sd"]
+        header = ["Mean squared error", *(f"Fold {f['fold']}" for f in folds), *["Mean ± sd"] * (len(folds) > 1)]
         parts += [f"**{_capital(network)}**: {results.training['settings'].get(network, '')}", table(header, rows)]
     text = paragraphs(
-        "Best is the epoch with the least validation loss. Training, validation and test patients are different "
-        "people, all of them virtual; test patients took no part in any choice. On its 70 real patients the paper "
+        "Best is the epoch with the least validation loss. Training, validation and test patients are different ones, "
+        "all of them virtual; the test patients decide neither weights nor epochs. On its 70 real patients the paper "
         "reports for the test set 1.44 ± 0.11 % (its network) and 2.50 ± 0.57 % (DNNFull) at the best epoch.",
-        command("training"),
+        shell(command("training")),
         *parts,
         "![Training and validation loss](deepboo_curves.png)",
-        "Mean of the folds (line) and one standard deviation (band), by epoch and by training time.",
+        "Mean of the folds (line) and one standard deviation (band), as far as all of them go, by epoch and by time.",
     )
     return Section(title, text, numbers)
 
@@ -65,32 +66,27 @@ def baseline_section(results: Results) -> Section:
     title = "Baselines: how hard the prediction is"
     if results.mse is None:
         return not_run(title, "mse.json")
-    explained, runs = results.mse["explained_variance"], results.mse.get("runs_only", {})
+    explained, runs = results.mse["explained_variance"], results.mse["runs_only"]
     numbers, rows = {}, []
     for method in methods_of(results.mse["methods"]):
         spread = Spread.of(f["all"] for f in results.mse["methods"][method]["per_fold"].values())
-        of_runs = Spread.of(runs[method].values()) if method in runs else None
-        numbers[method] = {"mse": asdict(spread), "explained_variance": explained[method]}
-        numbers[method]["mse, full runs only"] = None if of_runs is None else asdict(of_runs)
-        cells = [spread.text(3, factor=100), ABSENT if of_runs is None else of_runs.text(3, factor=100)]
-        rows.append(
-            [name_of(method), *cells, f"{explained[method]:.3f}", f"{spread.n}" if method in NETWORKS else ABSENT]
-        )
+        of_runs = Spread.of(runs[method].values())
+        numbers[method] = {
+            "mse": asdict(spread),
+            "mse, full runs only": asdict(of_runs),
+            "explained_variance": explained[method],
+        }
+        cells = [spread.text(3, factor=100), of_runs.text(3, factor=100), f"{explained[method]:.3f}"]
+        rows.append([name_of(method), *cells, f"{spread.n}" if method in NETWORKS else ABSENT])
     variance = results.mse["label_variance"]["all"]
-    header = [
-        "Method",
-        "Mean squared error / %",
-        "Full runs only (as in the paper's test) / %",
-        "Explained variance",
-        "Folds",
-    ]
+    header = ["Method", "Mean squared error / %", "of full runs, as in the paper / %", "Explained variance", "Folds"]
     text = paragraphs(
         "Mean squared error of the fitness of all candidates in the labelled states of the test patients. The mean "
         "curve is the mean label of the training patients (fold 1) with as many chosen beams; the random curve is the "
-        "label of one of their states with as many chosen beams, drawn at random; coarse is the quick column generation "
-        f"that the default network corrects, without the network. The labels have a variance of {100 * variance:.3f} %; "
-        "the explained variance is the share of it that a method predicts.",
-        command("mse"),
+        "label of one of their states with as many chosen beams, drawn at random; coarse is the quick column "
+        "generation that the default network corrects, without the network. The labels have a variance of "
+        f"{100 * variance:.3f} %; the explained variance is the share of it that a method predicts.",
+        shell(command("mse")),
         table(header, rows),
     )
     return Section(title, text, {"methods": numbers, "label_variance": variance})
@@ -116,7 +112,11 @@ def size_section(results: Results) -> Section:
         rows.append([label, *(s.text(3, factor=100) for s in spreads.values())])
     variance = results.mse["label_variance"]
     rows.append(["variance of the labels", *(f"{100 * variance[n]:.3f}" for n in (*SIZES, "all"))])
-    return Section(title, paragraphs("Test patients, as above.", command("mse"), table(header, rows)), numbers)
+    return Section(
+        title,
+        paragraphs("As above, by the number of beams chosen so far.", shell(command("mse")), table(header, rows)),
+        numbers,
+    )
 
 
 def example_section(results: Results) -> Section:
@@ -131,7 +131,7 @@ def example_section(results: Results) -> Section:
     excess = objectives["forced, network"] / objectives["forced, teacher"] - 1
     text = paragraphs(
         "Fitness from 0 to 1 over the gantry angle, virtual test patients, networks of fold 1.",
-        command("examples"),
+        shell(command("examples")),
         "The three test states that each network predicts worst:",
         "![Worst predictions](deepboo_worst.png)",
         "All steps of one full run of column generation, the one whose error is the median of all. In "

@@ -83,33 +83,28 @@ class FoldPredictor:
 
 
 class AskedViews:
-    """Views of one weighting that several methods ask for, each sequence of beams computed once.
-
-    A sequence starts from the fluence of the one before its last beam, as it does for a method that asks alone.
-    """
+    """Views of one weighting that several methods ask for; those of a set of beams are computed once."""
 
     def __init__(self, views: CandidateViews) -> None:
-        self._fresh = views
-        self._after: dict[tuple[int, ...], CandidateViews] = {}
-        self._features: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        self._views = views
+        self._features: dict[frozenset[int], NDArray[np.float32]] = {}
 
     @property
     def candidates(self) -> tuple[BeamAngles, ...]:
         """Beams to choose from."""
-        return self._fresh.problem.candidates
+        return self._views.problem.candidates
 
     @property
     def axes(self) -> NDArray[np.float32]:
         """Axes of the candidates."""
-        return self._fresh.axes
+        return self._views.axes
 
-    def of(self, chosen: tuple[int, ...]) -> NDArray[np.float32]:
+    def of(self, chosen: Sequence[int]) -> NDArray[np.float32]:
         """Features of every candidate, (n_candidates, n_features)."""
-        if chosen not in self._features:
-            views = replace(self._after.get(chosen[:-1], self._fresh))
-            self._features[chosen] = views.of([self.candidates[b] for b in chosen])
-            self._after[chosen] = views
-        return self._features[chosen]
+        key = frozenset(chosen)
+        if key not in self._features:
+            self._features[key] = self._views.of([self.candidates[b] for b in sorted(key)])
+        return self._features[key]
 
 
 def by_views(network: nn.Module, views: AskedViews) -> Fitness:

@@ -19,7 +19,7 @@ METHOD_NAMES = {
     TEACHER: "column generation",
     **NETWORKS,
     "default, trained on prostate": "default network, trained on virtual prostate",
-    "coarse": "coarse column generation, no network",
+    "coarse": "coarse column generation alone",
     "mean curve": "mean curve",
     EQUISPACED: "equispaced",
     "random": "random",
@@ -62,7 +62,7 @@ class Plan:
 class Results:
     """What the experiments left in their folder, by the names of the files; None for one that was not run.
 
-    ``dose`` holds what `deeprt.training.experiment_figures.dose_comparison` draws.
+    ``dose`` holds what `deeprt.training.experiment_dose_figure.dose_comparison` draws.
     """
 
     training: Json | None
@@ -88,8 +88,7 @@ def read_results(folder: Path) -> Results:
         raise InputError(f"There is no folder '{folder}' with results of experiments.")
     found = {f.name: _read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
     found["plans"] = None if found["plans"] is None else plans_of(found["plans"])
-    dose = folder / "dose.npz"
-    return Results(**found, dose=dict(np.load(dose, allow_pickle=False)) if dose.exists() else None)
+    return Results(**found, dose=_read_arrays(folder / "dose.npz"))
 
 
 def _read_json(file: Path) -> Any:
@@ -99,6 +98,13 @@ def _read_json(file: Path) -> Any:
         return None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"'{file}' is not valid JSON: {error}; remove it and run that experiment again.") from error
+
+
+def _read_arrays(file: Path) -> dict[str, NDArray[Any]] | None:
+    if not file.exists():
+        return None
+    with np.load(file) as arrays:
+        return dict(arrays)
 
 
 def plans_of(rows: Iterable[Json], **common: Any) -> tuple[Plan, ...]:
@@ -225,7 +231,8 @@ def dose_differences(rows: Sequence[Compared], what: str) -> dict[str, NDArray[n
     ----------
     what : "mean" or "max"
     """
-    names = dict.fromkeys(name for r in rows for name in r.plan.organs)
+    fullest_first = sorted(rows, key=lambda r: -len(r.plan.organs))  # whose order has a place for every structure
+    names = dict.fromkeys(name for r in fullest_first for name in r.plan.organs)
     return {
         name: np.array(
             [100 * (r.teacher.organs[name][what] - r.plan.organs[name][what]) for r in rows if name in r.plan.organs]

@@ -31,7 +31,7 @@ from deeprt.training.experiment_statistics import TEACHER
 THREADS = 2
 _REPEATS, _N_BEAMS, _GRID_MM = 7, 5, 3.0
 _N_SEARCHED = 3  # patients
-_SHARES = (0.25, 0.5, 1.0)  # of column generation's time, that guided search may take
+_SHARES = (0.25, 0.5, 1.0, 2.0)  # of column generation's time, that guided search may take
 
 
 @contextmanager

@@ -67,8 +67,8 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.steps_per_epoch, self.batch, self.patience) < 1:
-            raise InputError("Training: epochs, steps_per_epoch, batch and patience must be at least 1.")
+        if min(self.epochs, self.steps_per_epoch, self.batch, self.patience) < 1 or self.n_validation < 0:
+            raise InputError("Training: epochs, steps, batch and patience must be at least 1, counts not negative.")
         if self.rate <= 0 or not 0 < self.final_rate <= 1 or self.budget_s < 0:
             raise InputError("Training: rate must be positive, final_rate lie in 0 to 1, budget_s not be negative.")
 
@@ -130,6 +130,8 @@ def train(
         before_s = epochs[-1].seconds if epochs else 0.0
         trained_s = before_s + time.perf_counter() - start
         epochs.append(Epoch(number, float(np.mean(losses)), evaluate_loss(network, validation, looked_at), trained_s))
+        if not np.isfinite(epochs[-1].validation):
+            raise InputError(f"The training diverged in epoch {number}; lower the rate.")
         if epochs[-1].validation == min(e.validation for e in epochs):
             save_training_state(folder / BEST, {"network": network.state_dict(), "epoch": number})
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}

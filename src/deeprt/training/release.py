@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 import deeprt
-from deeprt.case import union
 from deeprt.errors import InputError
 from deeprt.networks.angle_network import AngleNetwork
 from deeprt.networks.checkpoint import ModelCard, load_training_state, save_checkpoint
-from deeprt.orientation.network_prediction import KIND
+from deeprt.orientation.network_prediction import KIND, targets_extent_mm
 from deeprt.structures import Role
 from deeprt.training.beams import FoldResult, new_network
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
@@ -24,7 +23,7 @@ from deeprt.training.loop import BEST, TrainSettings
 LIMITS = (
     "For research, not for clinical use.",
     "It predicts what column generation would choose for the paper's quadratic objective, not what a physician would.",
-    "It has seen no patient but those named under data, one machine, and plans of at most five coplanar beams.",
+    "It has seen no patient, machine or number of beams but those named here.",
     "Collisions, couch and immobilization devices are not seen by it.",
 )
 
@@ -77,10 +76,11 @@ def release_beams(
 def _data(cohort: Cohort, training: Sequence[CohortPatient]) -> str:
     virtual = sum(p.source.startswith("virtual:") for p in cohort.patients)
     scenarios = cohort.labels.scenarios
+    n_states = len(training) * (scenarios.n_runs * scenarios.n_beams + scenarios.n_starts)
     return (
-        f"{len(cohort.patients)} patients, {virtual} of them virtual; {scenarios.n_runs} runs of {scenarios.n_beams} beams "
-        f"and {scenarios.n_starts} random starts a patient, labelled by column generation on machine {cohort.machine}; "
-        f"{len(training) * (scenarios.n_runs * scenarios.n_beams + scenarios.n_starts)} states for training."
+        f"{len(cohort.patients)} patients, {virtual} of them virtual; {scenarios.n_runs} runs of {scenarios.n_beams} "
+        f"beams and {scenarios.n_starts} random starts a patient, labeled by column generation on machine "
+        f"{cohort.machine}; {n_states} states for training."
     )
 
 
@@ -89,8 +89,7 @@ def _seen(patients: Sequence[CohortPatient]) -> tuple[tuple[float, float, float]
     boxes, organs = [], []
     for patient in patients:
         case = patient.load()
-        points = case.grid.points_lps(np.flatnonzero(union("targets", case.targets).fraction >= 0.5))
-        boxes.append(np.ptp(points, axis=0) + case.grid.spacing_mm)
+        boxes.append(targets_extent_mm(case))
         organs.append({s.organ for s in case.structures if s.role is Role.ORGAN_AT_RISK and s.organ})
     x, y, z = np.max(boxes, axis=0).round(1).tolist()
     return (x, y, z), tuple(sorted(set.intersection(*organs)))
