@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deeprt.beams import BeamAngles, place_beams
 from deeprt.case import PatientCase, outside_higher_targets, with_tuning_structures
@@ -140,24 +141,8 @@ def selection_problem(
     sample = sample_voxels(coarse, whole, background_share=settings.background_share, rng=rng)
     where = torch.device(device)
     if pool is None:
-        beams = place_beams(
-            coarse,
-            candidates,
-            machine,
-            beamlet_width_mm=settings.beamlet_mm,
-            beamlet_height_mm=settings.beamlet_mm,
-            margin_mm=settings.margin_mm,
-            isocenter_lps=case.isocenter_lps(),
-        )
-        pool = CandidatePool(
-            coarse,
-            beams,
-            machine,
-            sample.voxels,
-            device=where,
-            memory_mb=settings.memory_mb,
-            pixel_mm=settings.image_pixel_mm,
-        )
+        # The centroid is that of the case, not of its coarser copy.
+        pool = _pool(coarse, candidates, machine, settings, sample.voxels, where, case.isocenter_lps())
     problem = SelectionProblem(
         candidates=tuple(candidates),
         pool=pool,
@@ -169,6 +154,36 @@ def selection_problem(
         solver=settings.solver,
     )
     return problem, tuple(positions)
+
+
+def _pool(
+    case: PatientCase,
+    candidates: Sequence[BeamAngles],
+    machine: Machine,
+    settings: CandidateSettings,
+    voxels: NDArray[np.int64],
+    device: torch.device,
+    isocenter_lps: NDArray[np.float64],
+) -> CandidatePool:
+    """Place the candidates and make a pool of them."""
+    beams = place_beams(
+        case,
+        candidates,
+        machine,
+        beamlet_width_mm=settings.beamlet_mm,
+        beamlet_height_mm=settings.beamlet_mm,
+        margin_mm=settings.margin_mm,
+        isocenter_lps=isocenter_lps,
+    )
+    return CandidatePool(
+        case,
+        beams,
+        machine,
+        voxels,
+        device=device,
+        memory_mb=settings.memory_mb,
+        pixel_mm=settings.image_pixel_mm,
+    )
 
 
 def _quadratic_terms(
