@@ -10,10 +10,10 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from deeprt.errors import InputError
-from deeprt.training.experiment_figures import MAX_BYTES
-from deeprt.training.experiment_goals import Goal
-from deeprt.training.experiment_report import main, write_report
-from deeprt.training.experiment_statistics import (
+from deeprt.training.experiments.figures import MAX_BYTES
+from deeprt.training.experiments.goals import Goal
+from deeprt.training.experiments.report import main, write_report
+from deeprt.training.experiments.statistics import (
     Plan,
     Spread,
     better_shares,

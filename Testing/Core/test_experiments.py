@@ -18,14 +18,15 @@ from deeprt.networks.paper_network import PaperConfig, PaperNetwork
 from deeprt.orientation.candidates import candidate_beams
 from deeprt.orientation.column_generation import fitness_of, generate_columns, solve_limited
 from deeprt.progress import Silent
-from deeprt.training import experiment_setup, experiment_times
 from deeprt.training.beams import train_beams
 from deeprt.training.cohort import labelled, read_cohort
 from deeprt.training.dataset import anatomy_data, prepare_inputs, view_data
-from deeprt.training.experiment_dose import median_pair
-from deeprt.training.experiment_losses import by_size, settings_text
-from deeprt.training.experiment_plans import PlanSolver, organ_doses, plan_metrics
-from deeprt.training.experiment_proposals import (
+from deeprt.training.experiments import setup, times
+from deeprt.training.experiments.__main__ import EXPERIMENTS, Experiment, main, run_experiments
+from deeprt.training.experiments.dose import median_pair
+from deeprt.training.experiments.losses import by_size, settings_text
+from deeprt.training.experiments.plans import PlanSolver, organ_doses, plan_metrics
+from deeprt.training.experiments.proposals import (
     AskedViews,
     by_anatomy,
     by_coarse,
@@ -36,7 +37,7 @@ from deeprt.training.experiment_proposals import (
     propose,
     random_beams,
 )
-from deeprt.training.experiment_setup import (
+from deeprt.training.experiments.setup import (
     Setup,
     in_parts,
     labelled_patient,
@@ -44,8 +45,7 @@ from deeprt.training.experiment_setup import (
     trained,
     trained_network,
 )
-from deeprt.training.experiment_statistics import better_shares, compared, plans_of, read_results
-from deeprt.training.experiments import EXPERIMENTS, Experiment, main, run_experiments
+from deeprt.training.experiments.statistics import better_shares, compared, plans_of, read_results
 from deeprt.training.loop import TrainSettings
 
 QUICK = TrainSettings(epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
@@ -252,7 +252,7 @@ def test_a_part_that_is_there_is_not_made_again(tmp_path):
 
 
 def test_parts_come_in_their_order_from_several_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment_setup, "get_context", lambda method: dummy)
+    monkeypatch.setattr(setup, "get_context", lambda method: dummy)
     names = [str(n) for n in range(6)]
     assert in_parts(tmp_path, names, int, n_jobs=3) == list(range(6))
 
@@ -314,7 +314,7 @@ def test_settings_of_a_training_are_told_in_words():
 def in_this_process():
     with pytest.MonkeyPatch.context() as monkeypatch:
         without_processes(monkeypatch)
-        monkeypatch.setattr(experiment_times, "THREADS", 1)
+        monkeypatch.setattr(times, "THREADS", 1)
         yield
 
 

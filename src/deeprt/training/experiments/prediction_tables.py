@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from deeprt.training.experiment_page import (
+from deeprt.training.experiments.page import (
     ABSENT,
     Section,
     command,
@@ -16,7 +16,7 @@ from deeprt.training.experiment_page import (
     shell,
     table,
 )
-from deeprt.training.experiment_statistics import NETWORKS, STEP_DEG, Results, Spread
+from deeprt.training.experiments.statistics import NETWORKS, STEP_DEG, Results, Spread
 
 _COUNTS = (("best_epoch", "Best epoch", 0, 1), ("n_epochs", "Epochs", 0, 1), ("seconds", "Training time / s", 0, 1))
 SIZES = ("0", "1", "2", "3", "4")

@@ -62,7 +62,7 @@ class Plan:
 class Results:
     """What the experiments left in their folder, by the names of the files; None for one that was not run.
 
-    ``dose`` holds what `deeprt.training.experiment_dose_figure.dose_comparison` draws.
+    ``dose`` holds what `deeprt.training.experiments.dose_figure.dose_comparison` draws.
     """
 
     training: Json | None

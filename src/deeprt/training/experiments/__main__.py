@@ -21,13 +21,13 @@ import numpy as np
 from deeprt.errors import InputError
 from deeprt.files import write_whole
 from deeprt.progress import Bars, Progress
-from deeprt.training.experiment_dose import dose
-from deeprt.training.experiment_examples import examples
-from deeprt.training.experiment_losses import squared_errors, training
-from deeprt.training.experiment_plans import forced, plans
-from deeprt.training.experiment_real import real
-from deeprt.training.experiment_setup import Setup
-from deeprt.training.experiment_times import search, times
+from deeprt.training.experiments.dose import dose
+from deeprt.training.experiments.examples import examples
+from deeprt.training.experiments.losses import squared_errors, training
+from deeprt.training.experiments.plans import forced, plans
+from deeprt.training.experiments.real import real
+from deeprt.training.experiments.setup import Setup
+from deeprt.training.experiments.times import search, times
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     add("--only", nargs="+", choices=tuple(EXPERIMENTS), default=[], metavar="NAME", help=", ".join(EXPERIMENTS))
     add("--jobs", type=int, default=1, metavar="N", help="processes, of one thread each (1)")
+    add("--planned", type=int, default=0, metavar="N", help="full runs of a test patient to plan; 0 for all (0)")
     add("--folds", type=int, default=6, metavar="N", help="number of rolling folds of the trainings (6)")
     real_case = Path("..") / "shared" / "cases" / "cort_prostate"
     add("--real", type=Path, default=real_case, metavar="DIR", help=f"real prostate case ({real_case})")
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         openkbp=options.openkbp,
         n_folds=options.folds,
         n_jobs=options.jobs,
+        n_planned=options.planned,
     )
     try:
         with Bars() as progress:

@@ -21,8 +21,8 @@ from deeprt.progress import Progress
 from deeprt.training.beams import RESULT_FILE, BeamNetworkName, input_kind, states_of
 from deeprt.training.cohort import Cohort, CohortPatient, labelled, read_cohort
 from deeprt.training.dataset import prepare_inputs, view_data
-from deeprt.training.experiment_proposals import COARSE, MEAN_CURVE, RANDOM, mean_curves
-from deeprt.training.experiment_setup import FIRST_FOLD, Setup, in_parts, network_name, trained, trained_network
+from deeprt.training.experiments.proposals import COARSE, MEAN_CURVE, RANDOM, mean_curves
+from deeprt.training.experiments.setup import FIRST_FOLD, Setup, in_parts, network_name, trained, trained_network
 from deeprt.training.loop import CURVE, LAST, TrainSettings
 
 _BATCH = 16  # states predicted at a time; those of one scenario share the paper's encoder

@@ -1,6 +1,6 @@
 """Writes the page of what the networks that propose beams were measured to do, from the results of the experiments.
 
-``python -m deeprt.training.experiment_report --results DIR --out Docs/results`` writes ``deepboo.md``, the numbers it
+``python -m deeprt.training.experiments.report --results DIR --out Docs/results`` writes ``deepboo.md``, the numbers it
 quotes as ``deepboo.json``, and pictures. An experiment without results is said to be not run.
 """
 
@@ -20,10 +20,10 @@ import numpy as np
 from deeprt.errors import InputError
 from deeprt.evaluation.report import RESEARCH_ONLY
 from deeprt.files import write_all_whole
-from deeprt.training.experiment_figures import pictures
-from deeprt.training.experiment_goals import short_section
-from deeprt.training.experiment_page import ABSENT, Section, command, not_run, paragraphs, shell, table
-from deeprt.training.experiment_plan_tables import (
+from deeprt.training.experiments.figures import pictures
+from deeprt.training.experiments.goals import short_section
+from deeprt.training.experiments.page import ABSENT, Section, command, not_run, paragraphs, shell, table
+from deeprt.training.experiments.plan_tables import (
     correction_section,
     epsilon_section,
     metrics_section,
@@ -32,13 +32,13 @@ from deeprt.training.experiment_plan_tables import (
     real_section,
     search_section,
 )
-from deeprt.training.experiment_prediction_tables import (
+from deeprt.training.experiments.prediction_tables import (
     baseline_section,
     example_section,
     size_section,
     training_section,
 )
-from deeprt.training.experiment_statistics import Json, Results, read_results
+from deeprt.training.experiments.statistics import Json, Results, read_results
 
 PAGE, NUMBERS = "deepboo.md", "deepboo.json"
 _N_FOLDS = 6
@@ -76,7 +76,7 @@ def data_section(results: Results) -> Section:
         "deeprt cohort label work/prostate",
         *trainings,
         command("training mse plans forced examples dose search times"),
-        "python -m deeprt.training.experiment_report --results work/experiments --out Docs/results",
+        "python -m deeprt.training.experiments.report --results work/experiments --out Docs/results",
     )
     text = paragraphs(who, about, "The settings of the trainings are named with them below.", commands)
     return Section(title, text, {"cohort": c, "hardware": results.training["hardware"]})
@@ -159,7 +159,7 @@ def write_report(results_folder: Path, out: Path) -> None:
         "figures the headings name.",
         "All patients of this page are virtual, drawn by a program, except under *Real anatomy*. The numbers say how "
         "the networks do on such patients, not on a clinic's.",
-        f"Written on {date} (commit {commit}) by `python -m deeprt.training.experiment_report`; the numbers are in "
+        f"Written on {date} (commit {commit}) by `python -m deeprt.training.experiments.report`; the numbers are in "
         f"[{NUMBERS}]({NUMBERS}) as well.",
     )
     page = "\n\n".join((head, *(f"## {s.title}\n\n{s.text}" for s in sections.values()))) + "\n"
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write_report(options.results, options.out)
     except InputError as error:
-        print(f"experiment_report: {error}", file=sys.stderr)
+        print(f"report: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -22,11 +22,11 @@ from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.orientation.views import candidate_views
 from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 from deeprt.progress import Progress
-from deeprt.training.experiment_losses import hardware
-from deeprt.training.experiment_plans import PlanSolver
-from deeprt.training.experiment_proposals import FoldPredictor, propose
-from deeprt.training.experiment_setup import Setup, in_parts, labelled_patient, trained_network
-from deeprt.training.experiment_statistics import TEACHER
+from deeprt.training.experiments.losses import hardware
+from deeprt.training.experiments.plans import PlanSolver
+from deeprt.training.experiments.proposals import FoldPredictor, propose
+from deeprt.training.experiments.setup import Setup, in_parts, labelled_patient, trained_network
+from deeprt.training.experiments.statistics import TEACHER
 
 THREADS = 2
 _REPEATS, _N_BEAMS, _GRID_MM = 7, 5, 3.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deeprt.training.experiment_statistics import METHOD_NAMES, TEACHER, Json, Plan, Summary, compared, summarize
+from deeprt.training.experiments.statistics import METHOD_NAMES, TEACHER, Json, Plan, Summary, compared, summarize
 
 ABSENT = "—"
 _FOLDERS = "--data work/prostate --runs work/boo --out work/experiments"

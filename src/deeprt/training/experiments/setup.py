@@ -45,6 +45,7 @@ class Setup:
     openkbp : cohort of OpenKBP patients; its networks are in ``openkbp`` among the runs
     n_folds : rolling folds of the development patients
     n_jobs : processes, of one thread each
+    n_planned : full runs of each test patient whose plans are solved; all if 0
     """
 
     data: Path
@@ -54,11 +55,16 @@ class Setup:
     openkbp: Path | None = None
     n_folds: int = 6
     n_jobs: int = 1
+    n_planned: int = 0
 
     @property
     def cohort(self) -> Cohort:
         """The labelled cohort."""
         return read_cohort(self.data)
+
+    def planned(self, patient: LabelledPatient) -> range:
+        """Full runs of a patient whose plans are solved."""
+        return range(min(self.n_planned or patient.n_runs, patient.n_runs))
 
 
 @dataclass(frozen=True, eq=False)

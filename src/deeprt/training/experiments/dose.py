@@ -16,16 +16,16 @@ from deeprt.errors import InputError
 from deeprt.evaluation.dvh import structure_dvh
 from deeprt.progress import Progress
 from deeprt.structures import Role
-from deeprt.training.experiment_plans import PlanSolver, solved_fluence
-from deeprt.training.experiment_setup import FIRST_FOLD, LabelledPatient, Setup, labelled_patient
-from deeprt.training.experiment_statistics import DEFAULT, TEACHER
+from deeprt.training.experiments.plans import PlanSolver, solved_fluence
+from deeprt.training.experiments.setup import FIRST_FOLD, LabelledPatient, Setup, labelled_patient
+from deeprt.training.experiments.statistics import DEFAULT, TEACHER
 
 _GRID_MM, _DVH_STEP_GY = 3.0, 0.25
 _SHOWN = (Role.EXTERNAL, Role.TARGET, Role.ORGAN_AT_RISK)
 
 
 def dose(setup: Setup, progress: Progress) -> dict[str, NDArray[Any]]:
-    """Dose and DVHs of both plans, as `deeprt.training.experiment_dose_figure.dose_comparison` takes them.
+    """Dose and DVHs of both plans, as `deeprt.training.experiments.dose_figure.dose_comparison` takes them.
 
     The scenario is the one of the median ratio of objectives among those in which the beams differ. Fluences are the
     optimum at the resolution of the labels; their dose is computed on 3 mm voxels of the whole patient.

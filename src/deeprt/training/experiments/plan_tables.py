@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from deeprt.training.experiment_page import (
+from deeprt.training.experiments.page import (
     SUMMARY_HEADER,
     Section,
     command,
@@ -21,7 +21,7 @@ from deeprt.training.experiment_page import (
     summary_cells,
     table,
 )
-from deeprt.training.experiment_statistics import (
+from deeprt.training.experiments.statistics import (
     DEFAULT,
     METHOD_NAMES,
     NETWORKS,

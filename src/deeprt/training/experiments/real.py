@@ -20,10 +20,10 @@ from deeprt.preparation import load_case, with_prescriptions
 from deeprt.progress import Progress
 from deeprt.training.cohort import labelled, read_cohort
 from deeprt.training.dataset import prepare_inputs
-from deeprt.training.experiment_losses import baseline_errors, by_size, labelled_states, network_errors
-from deeprt.training.experiment_plans import PlanSolver, untrained_sets
-from deeprt.training.experiment_proposals import MEAN_CURVE, AskedViews, by_curves, by_views, mean_curves, propose
-from deeprt.training.experiment_setup import (
+from deeprt.training.experiments.losses import baseline_errors, by_size, labelled_states, network_errors
+from deeprt.training.experiments.plans import PlanSolver, untrained_sets
+from deeprt.training.experiments.proposals import MEAN_CURVE, AskedViews, by_curves, by_views, mean_curves, propose
+from deeprt.training.experiments.setup import (
     FIRST_FOLD,
     Setup,
     in_parts,
@@ -31,7 +31,7 @@ from deeprt.training.experiment_setup import (
     run_views,
     trained_network,
 )
-from deeprt.training.experiment_statistics import DEFAULT, TEACHER
+from deeprt.training.experiments.statistics import DEFAULT, TEACHER
 
 logger = logging.getLogger(__name__)
 

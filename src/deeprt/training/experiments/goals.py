@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from deeprt.training.experiment_page import ABSENT, Section, name_of, paragraphs, percent, table
-from deeprt.training.experiment_statistics import DEFAULT, Results, Summary, chosen_fold, compared, summarize
+from deeprt.training.experiments.page import ABSENT, Section, name_of, paragraphs, percent, table
+from deeprt.training.experiments.statistics import DEFAULT, Results, Summary, chosen_fold, compared, summarize
 
 PAPER_MSE = 0.0144
 

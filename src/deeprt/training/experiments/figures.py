@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from deeprt.evaluation.figure_style import INK, STYLE
-from deeprt.training.experiment_dose_figure import dose_comparison
-from deeprt.training.experiment_statistics import (
+from deeprt.training.experiments.dose_figure import dose_comparison
+from deeprt.training.experiments.statistics import (
     DEFAULT,
     NETWORKS,
     STEP_DEG,

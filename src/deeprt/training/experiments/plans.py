@@ -25,7 +25,7 @@ from deeprt.progress import Progress
 from deeprt.structures import Role
 from deeprt.training.cohort import labelled
 from deeprt.training.dataset import anatomy_data
-from deeprt.training.experiment_proposals import (
+from deeprt.training.experiments.proposals import (
     COARSE,
     MEAN_CURVE,
     RANDOM,
@@ -39,7 +39,7 @@ from deeprt.training.experiment_proposals import (
     propose,
     random_beams,
 )
-from deeprt.training.experiment_setup import (
+from deeprt.training.experiments.setup import (
     FIRST_FOLD,
     LabelledPatient,
     Setup,
@@ -50,7 +50,7 @@ from deeprt.training.experiment_setup import (
     trained_network,
     worst_start,
 )
-from deeprt.training.experiment_statistics import EQUISPACED, TEACHER
+from deeprt.training.experiments.statistics import EQUISPACED, TEACHER
 
 # Tighter than for labels, so that what differs between two sets of beams is not the solver's early end.
 TIGHT = SolverSettings(max_iterations=150, tolerance=1e-5)
@@ -120,8 +120,7 @@ class PlanSolver:
     def _of(self, beams: Sequence[int]) -> tuple[float, NDArray[np.float32]]:
         key = frozenset(beams)
         if key not in self._solved:
-            objective, dose = solved_dose(self.problem, beams)
-            self._solved[key] = objective, dose
+            self._solved[key] = solved_dose(self.problem, beams)
         return self._solved[key]
 
 
@@ -203,7 +202,7 @@ def patient_plans(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
     curve = by_curves(mean_curves(labelled(setup.data, cohort, training)))
     anatomy = cache(lambda: anatomy_data(setup.data, cohort, [patient.about]).patients[0])
     rows = []
-    for n in range(patient.n_runs):
+    for n in setup.planned(patient):
         asked, problem, n_beams = AskedViews(views[n]), patient.problem.only(n), len(patient.run(n))
         sets: dict[tuple[str, int | None], tuple[int, ...]] = {(TEACHER, None): patient.run(n)}
         for key, network in networks.items():
@@ -266,7 +265,7 @@ def patient_forced(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
     patient = labelled_patient(setup.data, patient_id)
     views, network = run_views(setup.data, patient), trained_network(setup.runs, "default")
     rows = []
-    for n in range(patient.n_runs):
+    for n in setup.planned(patient):
         worst, n_beams = worst_start(patient.labels, n), len(patient.run(n))
         problem = patient.problem.only(n)
         solver = PlanSolver(problem)

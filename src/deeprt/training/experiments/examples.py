@@ -14,10 +14,10 @@ from deeprt.orientation.column_generation import generate_columns
 from deeprt.progress import Progress
 from deeprt.training.beams import states_of
 from deeprt.training.cohort import labelled
-from deeprt.training.experiment_losses import States, labelled_states, trained_errors
-from deeprt.training.experiment_plans import PlanSolver
-from deeprt.training.experiment_proposals import AskedViews, by_views, next_beam
-from deeprt.training.experiment_setup import (
+from deeprt.training.experiments.losses import States, labelled_states, trained_errors
+from deeprt.training.experiments.plans import PlanSolver
+from deeprt.training.experiments.proposals import AskedViews, by_views, next_beam
+from deeprt.training.experiments.setup import (
     FIRST_FOLD,
     Setup,
     labelled_patient,
