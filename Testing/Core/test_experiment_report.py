@@ -112,7 +112,7 @@ def test_without_results_every_section_says_that_it_was_not_run(tmp_path):
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
     assert main(["--results", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("experiment_report: There is no folder")
+    assert capsys.readouterr().err.startswith("report: There is no folder")
 
 
 def test_a_folder_that_is_not_there_and_a_damaged_file_are_errors(tmp_path):

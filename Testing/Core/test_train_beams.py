@@ -23,7 +23,7 @@ from deeprt.training.dataset import view_data
 from deeprt.training.loop import BEST, CURVE, LAST, TrainSettings, evaluate_loss
 from deeprt.training.release import release_beams
 
-QUICK = TrainSettings(epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
+QUICK = replace(DEFAULT_SETTINGS, epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,7 +71,7 @@ def test_every_fold_has_its_folder_and_result(trained):
     out, results = trained
     assert [r.fold for r in results] == [1, 2]
     assert [(r.best_epoch, r.n_epochs) for r in results] == [(1, 1)] * 2
-    assert sorted(f.name for f in out.iterdir()) == ["fold-1", "fold-2"]
+    assert sorted(f.name for f in out.iterdir()) == ["fold-1", "fold-2", "run.json"]
     for result in results:
         folder = out / f"fold-{result.fold}"
         assert sorted(f.name for f in folder.iterdir()) == sorted([BEST, LAST, CURVE, "result.json"])
@@ -233,6 +233,12 @@ def test_a_network_is_released_under_its_ending_only(data, trained, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_of_another_training_is_refused(data, trained):
+    for name, settings in (("full", QUICK), ("default", replace(QUICK, seed=1))):
+        with pytest.raises(InputError, match="holds a training of another network, cohort or settings"):
+            train_beams(data, name, trained[0], settings, n_folds=2)
+
+
 # The command
 
 
@@ -258,7 +264,7 @@ def test_options_are_settings_and_json_progress_is_json(data, tmp_path, capsys):
     assert train_command(data, tmp_path, *options) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[-1]["fraction"] == 1.0 and {line["step"] for line in lines} <= {"inputs", "training"}
-    assert [f.name for f in tmp_path.iterdir()] == ["fold-2"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["fold-2", "run.json"]
     given = {"seed": 7, "patience": 3, "budget_s": 50.0, "n_validation": 2, "final_rate": DEFAULT_SETTINGS.final_rate}
     settings = load_training_state(tmp_path / "fold-2" / LAST)["settings"]
     assert settings == asdict(QUICK) | given
@@ -268,7 +274,7 @@ def test_options_are_settings_and_json_progress_is_json(data, tmp_path, capsys):
     ("options", "message"),
     [
         (["--fold", "5"], "There are folds 1 to 2, not 5."),
-        (["--epochs", "0"], "Training: epochs, steps_per_epoch, batch and patience must be at least 1."),
+        (["--epochs", "0"], "Training: epochs, steps, batch and patience must be at least 1"),
         (["--network", "paper", "--release", "a.safetensors"], "--release writes the default network only"),
         (["--data", "nowhere"], "'nowhere' is no cohort (cohort.json: No such file or directory)"),
     ],
