@@ -228,7 +228,6 @@ def test_a_ct_without_segmentation_and_a_virtual_patient_that_is_not_there_are_r
         (["--beams", "0"], "The number of beams must be at least 1, got 0."),
         (["--fractions", "0"], "The number of fractions must be at least 1, got 0."),
         (["--dose-grid", "0.2"], "The dose grid must be 1 to 10 mm, got 0.2 mm."),
-        (["--select", "network"], "is not available in this version"),
         (["--fluence", "network"], "Fluence by network is not available in this version; use --fluence optimize."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,6 +22,16 @@ def write_all_whole(folder: Path, files: Mapping[str, str]) -> None:
             (Path(scratch) / name).write_text(text, encoding="utf-8")
         for name in files:
             os.replace(Path(scratch) / name, folder / name)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, in the same folder, that takes the name of ``path`` once it was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".deeprt-", suffix=".part") as folder:
+        scratch = Path(folder) / path.name
+        yield scratch
+        os.replace(scratch, path)
 
 
 def write_whole(path: Path, text: str) -> None:

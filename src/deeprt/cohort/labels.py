@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from deeprt.case import PatientCase
 from deeprt.cohort.scenarios import Scenario, ScenarioSettings, draw_scenarios
 from deeprt.errors import InputError
+from deeprt.files import whole_file
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.machine import Machine
 from deeprt.orientation.candidates import candidate_beams
@@ -195,14 +195,9 @@ class _States:
 
 def write_labels(labels: PatientLabels, file: Path) -> None:
     """Write labels, about 40 kB a patient, under a temporary name first."""
-    scratch = file.with_suffix(".part")
     arrays: dict[str, Any] = {name: value for name, value in vars(labels).items() if isinstance(value, np.ndarray)}
-    try:
-        with scratch.open("wb") as stream:
-            np.savez_compressed(stream, structures=np.array(labels.structures), digest=labels.digest, **arrays)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole_file(file) as scratch:
+        np.savez_compressed(scratch, structures=np.array(labels.structures), digest=labels.digest, **arrays)
 
 
 def read_labels(file: Path) -> PatientLabels:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deeprt.errors import InputError
-from deeprt.files import write_whole
+from deeprt.files import whole_file, write_whole
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
@@ -90,7 +87,7 @@ def save_checkpoint(file: Path, network: nn.Module, card: ModelCard, *, half: bo
         If a weight is not finite, or not any more in half precision.
     """
     state = {name: _portable(name, value, half) for name, value in network.state_dict().items()}
-    with _scratch(file) as scratch:
+    with whole_file(file) as scratch:
         save_file(state, scratch, {"network": card.network, "config": json.dumps(card.config)})
         card = replace(card, weights_sha256=_sha256(scratch))
     write_card(file, card)
@@ -156,7 +153,7 @@ def load_network(
 
 def save_training_state(file: Path, state: Mapping[str, Any]) -> None:
     """Write what a training needs to go on: weights, optimizer and generator states, numbers and text."""
-    with _scratch(file) as scratch:
+    with whole_file(file) as scratch:
         torch.save(dict(state), scratch)
 
 
@@ -183,16 +180,6 @@ def _portable(name: str, value: Tensor, half: bool) -> Tensor:
     if not bool(value.isfinite().all()):
         raise ValueError(f"Weights '{name}' are not finite{' in half precision' if half else ''}.")
     return value
-
-
-@contextmanager
-def _scratch(file: Path) -> Iterator[Path]:
-    """Give a temporary file that takes the name of ``file`` once it was written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".deeprt-", suffix=".part") as folder:
-        scratch = Path(folder) / file.name
-        yield scratch
-        os.replace(scratch, file)
 
 
 def _sha256(file: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from deeprt.case import with_tuning_structures
 from deeprt.cohort.labels import PatientLabels
+from deeprt.files import whole_file
 from deeprt.machine_file import read_machine
 from deeprt.networks.anatomy import AnatomyInput, anatomy_shares, channels, rotated
 from deeprt.networks.angle_network import AngleNetwork
@@ -169,17 +169,11 @@ def anatomy_data(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]
 
 
 def _make_inputs(folder: Path, cohort: Cohort, kind: InputKind, patient: tuple[CohortPatient, PatientLabels]) -> None:
-    """Compute and write the inputs of one patient, under a temporary name first."""
+    """Compute and write the inputs of one patient."""
     who, labels = patient
     made: dict[str, Any] = _views(who, labels, cohort) if kind == "views" else _anatomy(who, labels)
-    file = _file(folder, kind, who)
-    scratch = file.with_suffix(".part")
-    try:
-        with scratch.open("wb") as stream:
-            np.savez_compressed(stream, key=np.array(_key(kind, labels)), **made)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole_file(_file(folder, kind, who)) as scratch:
+        np.savez_compressed(scratch, key=np.array(_key(kind, labels)), **made)
 
 
 def _views(patient: CohortPatient, labels: PatientLabels, cohort: Cohort) -> Arrays:

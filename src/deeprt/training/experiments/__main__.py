@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from deeprt.errors import InputError
-from deeprt.files import write_whole
+from deeprt.files import whole_file, write_whole
 from deeprt.progress import Bars, Progress
 from deeprt.training.experiments.dose import dose
 from deeprt.training.experiments.examples import examples
@@ -72,11 +72,8 @@ def _write(file: Path, content: Any) -> None:
     if file.suffix == ".json":
         write_whole(file, json.dumps(content, indent=1) + "\n")
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".part")
-    with scratch.open("wb") as stream:
-        np.savez_compressed(stream, **content)
-    scratch.replace(file)
+    with whole_file(file) as scratch:
+        np.savez_compressed(scratch, **content)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
