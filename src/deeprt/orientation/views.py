@@ -7,7 +7,8 @@ curve nearer to that of the fine teacher; what it is given of each candidate is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,8 +93,9 @@ class CandidateViews:
         prices = self.first
         if chosen:
             # Always from the same start: the answer must not depend on what was asked before.
-            multipliers, _ = solve_limited(self.problem, [positions], {})
-            prices = _prices(self.problem, multipliers)
+            with _one_thread():
+                multipliers, _ = solve_limited(self.problem, [positions], {})
+                prices = _prices(self.problem, multipliers)
         gain, first, top = prices.gain, self.first.gain, self.first.gain.max()
         is_chosen = np.isin(np.arange(first.size), positions)
         beside, opposite = self._nearness(chosen)
@@ -164,9 +166,21 @@ def candidate_views(
     )
     batch, _ = selection_problem(case, machine, coarse, weightings=weightings, device=device)
     first = batch.only(0)
-    multipliers, _ = solve_limited(first, [()], {})
-    without_beams = _prices(first, multipliers)
+    with _one_thread():
+        multipliers, _ = solve_limited(first, [()], {})
+        without_beams = _prices(first, multipliers)
     return tuple(CandidateViews(batch.only(n), coarse, without_beams) for n in range(batch.n_batch))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: with tensors as small as these, several wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _prices(problem: SelectionProblem, multipliers: Tensor) -> _Prices:
