@@ -37,7 +37,8 @@ class FoldResult:
     ----------
     best_epoch, n_epochs : that of the least validation loss, and how many there were
     seconds : of training
-    training_best, validation_best, test_best : of the best epoch's weights, on all states or ``n_states`` of them
+    n_evaluated : states drawn for each of the losses below; all if 0
+    training_best, validation_best, test_best : of the best epoch's weights
     training_last, validation_last, test_last : of the last epoch's
     """
 
@@ -45,6 +46,7 @@ class FoldResult:
     best_epoch: int
     n_epochs: int
     seconds: float
+    n_evaluated: int
     training_best: float
     validation_best: float
     test_best: float
@@ -155,4 +157,4 @@ def _fold_result(
         network.load_state_dict(load_training_state(folder / file)["network"])
         losses.append([evaluate_loss(network, d, some_states(len(d), n_evaluated, 0)) for d in parts])
     best = min(epochs, key=lambda e: e.validation)
-    return FoldResult(fold, best.number, len(epochs), epochs[-1].seconds, *losses[0], *losses[1])
+    return FoldResult(fold, best.number, len(epochs), epochs[-1].seconds, n_evaluated, *losses[0], *losses[1])

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from deeprt.networks.checkpoint import load_training_state
 from deeprt.progress import Progress
-from deeprt.training.beams import RESULT_FILE, BeamNetworkName, input_kind, states_of
+from deeprt.training.beams import (
+    DEFAULT_SETTINGS,
+    PAPER_SETTINGS,
+    RESULT_FILE,
+    BeamNetworkName,
+    input_kind,
+    states_of,
+)
 from deeprt.training.cohort import Cohort, CohortPatient, labelled, read_cohort
 from deeprt.training.dataset import prepare_inputs, view_data
 from deeprt.training.experiments.proposals import COARSE, MEAN_CURVE, RANDOM, mean_curves
@@ -69,19 +76,22 @@ def labelled_states(folder: Path, cohort: Cohort, patients: Sequence[CohortPatie
 def training(setup: Setup, progress: Progress) -> dict[str, Any]:
     """How the networks were trained, and on what."""
     folds: dict[str, list[dict[str, Any]]] = {}
-    settings = {}
+    settings, options = {}, {}
     for name, fold in trained(setup.runs):
         folder = setup.runs / name / f"fold-{fold}"
         result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
         curve = np.loadtxt(folder / CURVE, delimiter=",", skiprows=1, ndmin=2).tolist()
         folds.setdefault(name, []).append({**result, "curve": curve})
         if name not in settings:
-            settings[name] = settings_text(TrainSettings(**load_training_state(folder / LAST)["settings"]))
+            own = TrainSettings(**load_training_state(folder / LAST)["settings"])
+            settings[name] = settings_text(own)
+            options[name] = train_options(own, name)
     cohort = setup.cohort
     counts = {s: labelled_states(setup.data, cohort, cohort.of(s)).patient.size for s in ("development", "test")}
     return {
         "folds": folds,
         "settings": settings,
+        "options": options,
         "cohort": {
             "n_patients": len(cohort.patients),
             "n_development": len(cohort.of("development")),
@@ -92,6 +102,23 @@ def training(setup: Setup, progress: Progress) -> dict[str, Any]:
         },
         "hardware": hardware(),
     }
+
+
+def train_options(settings: TrainSettings, name: BeamNetworkName) -> str:
+    """Options of deeprt train that give these settings."""
+    usual = asdict(DEFAULT_SETTINGS if name == "default" else PAPER_SETTINGS)
+    flags = {
+        "epochs": "--epochs",
+        "steps_per_epoch": "--steps",
+        "batch": "--batch",
+        "rate": "--rate",
+        "patience": "--patience",
+        "budget_s": "--budget",
+        "n_validation": "--validate",
+        "seed": "--seed",
+    }
+    own = asdict(settings)
+    return "".join(f" {flag} {own[field]:g}" for field, flag in flags.items() if own[field] != usual[field])
 
 
 def settings_text(settings: TrainSettings) -> str:

@@ -48,7 +48,10 @@ def training_section(results: Results) -> Section:
             for key, name, digits, factor in [*((k, n, 3, 100) for k, n in names.items()), *_COUNTS]
         ]
         header = ["Mean squared error", *(f"Fold {f['fold']}" for f in folds), *["Mean ± sd"] * (len(folds) > 1)]
-        parts += [f"**{_capital(network)}**: {results.training['settings'].get(network, '')}", table(header, rows)]
+        drawn = max(int(fold.get("n_evaluated", 0)) for fold in folds)
+        some = f"; losses below are of {drawn} states drawn from each part" if drawn else ""
+        settings = results.training["settings"].get(network, "")
+        parts += [f"**{_capital(network)}**: {settings}{some}", table(header, rows)]
     text = paragraphs(
         "Best is the epoch with the least validation loss. Training, validation and test patients are different ones, "
         "all of them virtual; the test patients decide neither weights nor epochs. On its 70 real patients the paper "

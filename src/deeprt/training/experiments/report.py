@@ -68,18 +68,31 @@ def data_section(results: Results) -> Section:
         f"states). Hardware: {results.training['hardware']}, if nothing else is said."
     )
     trainings = [
-        f"deeprt train beams --data work/prostate --network {network}{_folds(folds)} --out work/boo/{network}"
+        f"deeprt train beams --data work/prostate --network {network}{_folds(folds)}"
+        f"{results.training.get('options', {}).get(network, '')}{_evaluated(folds)} --out work/boo/{network}"
         for network, folds in results.training["folds"].items()
     ]
     commands = shell(
         f"deeprt cohort make virtual:prostate --patients {c['n_patients']} --test {c['n_test']} --out work/prostate",
         "deeprt cohort label work/prostate",
         *trainings,
-        command("training mse plans forced examples dose search times"),
+        command("training mse plans forced examples dose search times", _planned(results)),
         "python -m deeprt.training.experiments.report --results work/experiments --out Docs/results",
     )
     text = paragraphs(who, about, "The settings of the trainings are named with them below.", commands)
     return Section(title, text, {"cohort": c, "hardware": results.training["hardware"]})
+
+
+def _planned(results: Results) -> str:
+    """Option of the experiments where not all full runs of the labels were planned."""
+    scenarios = {plan.scenario for plan in results.plans or ()}
+    return f"--planned {len(scenarios)}" if scenarios else ""
+
+
+def _evaluated(trained: Sequence[Json]) -> str:
+    """Option of deeprt train where final losses are of drawn states."""
+    drawn = max(int(fold.get("n_evaluated", 0)) for fold in trained)
+    return f" --evaluate {drawn}" if drawn else ""
 
 
 def _folds(trained: Sequence[Json]) -> str:
