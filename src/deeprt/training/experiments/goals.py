@@ -146,8 +146,8 @@ def _beside(results: Results) -> str:
         ]
     own = _summary(results, None)
     if own is not None:
-        others = {m: compared(results.plans or (), m) for m in ("equispaced", "random")}
-        excess = _listed(f"{m} {percent(summarize(rows).mean)}" for m, rows in others.items() if rows)
+        others = {m: compared(results.plans or (), m) for m in ("mean curve", "coarse", "equispaced", "random")}
+        excess = _listed(f"{m} {percent(summarize(rows).mean, signed=True)}" for m, rows in others.items() if rows)
         said += [f"Mean excess of other beams: {excess}"]
         said += [f"Gap closed: median {percent(own.gap_median, 1)}, pooled {percent(own.gap_pooled, 1)}."]
     return " ".join(said)
