@@ -39,9 +39,9 @@ from deeprt.training.experiments.statistics import (
 )
 
 _OPENKBP = shell(
-    "deeprt cohort make ../shared/cases/openkbp --test 20 --out work/openkbp",
+    "deeprt cohort make ../shared/cases/openkbp --test 20 --runs 1 --starts 5 --out work/openkbp",
     "deeprt cohort label work/openkbp",
-    "deeprt train beams --data work/openkbp --network default --fold 1 --out work/boo/openkbp/default",
+    "deeprt train beams --data work/openkbp --network default --fold 1 --epochs 12 --out work/boo/openkbp/default",
     command("real", "--openkbp work/openkbp"),
 )
 METRICS = {
