@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from Core.selection_samples import one_thread as one_thread
 from torch import nn
 
 from deeprt.beams import BeamAngles
@@ -11,15 +12,6 @@ from deeprt.orientation.candidates import axes_of, sphere
 
 CONFIG = AngleConfig(n_features=5, width=8, message_width=4, n_layers=2, reach_deg=(5.0, 40.0))
 ROUNDING = {"rtol": 0.0, "atol": 1e-4}  # single precision, where sums run over the candidates in another order
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads on a busy machine wait for each other far longer than these layers work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def axes_over(angles):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from Core.selection_samples import one_thread as one_thread
 from torch import nn
 
 from deeprt.networks.paper_network import PaperConfig, PaperNetwork
@@ -13,15 +14,6 @@ KINDS = ("convolution", "full")
 # The smallest cube that three levels of unpadded convolutions leave a voxel of.
 SMALL = PaperConfig(36, 52, 7.0, (2, 3, 4), 16, stage_widths=(16, 16, 16, 16), full_widths=(6, 8, 8, 8))
 MAX_BYTES = 20e6
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads on a busy machine wait for each other far longer than these layers work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def a_generator(seed=1):

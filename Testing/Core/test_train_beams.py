@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from Core.selection_samples import CancelAt
+from Core.selection_samples import one_thread as one_thread
 from Core.training_samples import LABELS, a_cohort, without_processes
 
 from deeprt.cli import main
@@ -24,15 +25,6 @@ from deeprt.training.loop import BEST, CURVE, LAST, TrainSettings, evaluate_loss
 from deeprt.training.release import release_beams
 
 QUICK = replace(DEFAULT_SETTINGS, epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads on a busy machine wait for each other far longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True, scope="module")

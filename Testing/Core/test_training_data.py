@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from Core.selection_samples import one_thread as one_thread
 from Core.training_samples import LABELS, N_STATES, a_cohort, without_processes
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
@@ -28,15 +29,6 @@ from deeprt.training.dataset import (
 )
 
 N = 36  # candidates
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads on a busy machine wait for each other far longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Record:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from Core.selection_samples import CancelAt
+from Core.selection_samples import one_thread as one_thread
 from torch import nn
 
 from deeprt.errors import InputError
@@ -14,15 +15,6 @@ from deeprt.networks.checkpoint import load_training_state
 from deeprt.training.loop import BEST, CURVE, LAST, TrainSettings, evaluate_loss, some_states, train
 
 SETTINGS = TrainSettings(epochs=6, steps_per_epoch=5, batch=4, rate=1e-2, final_rate=0.1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads on a busy machine wait for each other far longer than these layers work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Waves:

@@ -35,7 +35,7 @@ class LabelSettings:
 
     Parameters
     ----------
-    selection : candidates and resolution; coarser than for planning, see Docs/deepboo.md for what that costs
+    selection : candidates and resolution; coarser than for planning, see Docs/cohort.md
     scenarios : how many
     """
 

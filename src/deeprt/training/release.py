@@ -62,7 +62,7 @@ def release_beams(
         },
         limits=LIMITS,
         trained=datetime.date.today().isoformat(),
-        commit=_commit(),
+        commit=commit_of_code(),
         code_version=deeprt.__version__,
         site="virtual prostate" if all(p.source.startswith("virtual:") for p in training) else "the cohort's",
         organs=organs,
@@ -95,7 +95,7 @@ def _seen(patients: Sequence[CohortPatient]) -> tuple[tuple[float, float, float]
     return (x, y, z), tuple(sorted(set.intersection(*organs)))
 
 
-def _commit() -> str:
+def commit_of_code() -> str:
     """Commit of the checkout the code runs from; empty where it is none."""
     folder = Path(__file__).parent
     try:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from deeprt.errors import InputError
 from deeprt.evaluation.report import RESEARCH_ONLY
-from deeprt.files import write_all_whole
+from deeprt.files import whole_file, write_all_whole
 from deeprt.training.experiments.figures import pictures
 from deeprt.training.experiments.goals import short_section
 from deeprt.training.experiments.page import ABSENT, Section, command, not_run, paragraphs, shell, table
@@ -39,6 +37,7 @@ from deeprt.training.experiments.prediction_tables import (
     training_section,
 )
 from deeprt.training.experiments.statistics import Json, Results, read_results
+from deeprt.training.release import commit_of_code
 
 PAGE, NUMBERS = "deepboo.md", "deepboo.json"
 _N_FOLDS = 6
@@ -165,7 +164,7 @@ def write_report(results_folder: Path, out: Path) -> None:
     """
     results = read_results(results_folder)
     sections = {key: make(results) for key, make in _SECTIONS.items()}
-    date, commit = datetime.date.today().isoformat(), _commit()
+    date, commit = datetime.date.today().isoformat(), commit_of_code()[:7] or "unknown"
     head = paragraphs(
         "# DeepBOO: what was measured",
         f"{RESEARCH_ONLY} After A. Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880 (2020), whose tables and "
@@ -180,15 +179,8 @@ def write_report(results_folder: Path, out: Path) -> None:
     drawn = pictures(results)
     write_all_whole(out, {PAGE: page, NUMBERS: json.dumps(numbers, indent=1, allow_nan=False) + "\n"})
     for name, png in drawn.items():
-        part = out / f"{name}.part"
-        part.write_bytes(png)
-        os.replace(part, out / name)
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+        with whole_file(out / name) as part:
+            part.write_bytes(png)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
