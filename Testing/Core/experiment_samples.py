@@ -40,10 +40,12 @@ def some_results(folder, n_patients=4, n_scenarios=3, n_folds=3, seed=0):
             "encode_s": rng.uniform(0.5, 0.6, 7).tolist(),
             "five_beams_s": rng.uniform(0.2, 0.3, 7).tolist(),
             "re_prediction_s": rng.uniform(0.04, 0.06, 7).tolist(),
+            "exchange_s": rng.uniform(1, 2, 7).tolist(),
             "n_voxels": 1_000_000,
             "case": "a made-up patient",
         },
     }
+    results["exchanged"] = some_exchanged(rng, results["plans"])
     for name, content in results.items():
         (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     np.savez(folder / "dose.npz", **some_dose())
@@ -109,7 +111,7 @@ def some_examples(rng):
         worst[network] = []
         for n in range(3):
             teacher, predicted = pair(0.3)
-            found = {"patient": "virtual-0002", "scenario": 7 + n, "chosen": [40.0, 222.0][: n + 1], "mse": 0.05}
+            found = {"patient": "virtual-0002", "scenario": 7 + n, "chosen": [20, 111][: n + 1], "mse": 0.05}
             worst[network].append({**found, "teacher": teacher, "predicted": predicted})
     steps, chosen = [], []
     for _ in range(5):
@@ -153,6 +155,16 @@ def some_plans(rng, patients, n_scenarios, runs):
                 for fold in runs.get(method, [None]):
                     add(patient, nodes, scenario, method, fold, base * (1 + mean * rng.uniform(-0.4, 2.4)))
     return rows
+
+
+def some_exchanged(rng, plans):
+    """The default network's plans, each a little better."""
+    own = [row for row in plans if row["method"] == "default"]
+    better = rng.uniform(0.98, 1.0, len(own))
+    return [
+        row | {"method": "default, exchanged", "objective": row["objective"] * share, "normalized": {}}
+        for row, share in zip(own, better, strict=True)
+    ]
 
 
 def some_forced(rng, patients, n_scenarios):

@@ -52,7 +52,6 @@ def organ_image(case):
 def test_prescribed_targets_come_first_and_what_has_no_weight_is_left_out():
     anatomy = a_sample_input()
     assert anatomy.names == NAMES
-    assert_array_equal(anatomy.is_target, [True, True, False, False, False, False])
     assert_allclose(anatomy.relative_prescription, [1, 50 / 60, 0, 0, 0, 0], rtol=1e-6)
     assert anatomy.shares.shape == (len(NAMES), N, N, N) and anatomy.shares.dtype == np.uint8
 

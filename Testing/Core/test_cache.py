@@ -164,14 +164,6 @@ def test_the_cache_stays_within_its_size_even_for_one_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_left_over_temporary_files_go_as_well(tmp_path):
-    left = tmp_path / "selection-abc.part"
-    left.write_bytes(bytes(1_000_000))
-    os.utime(left, (1e9, 1e9))
-    cached_selection("k", a_selection, folder=tmp_path, max_mb=0.5)
-    assert [f.name for f in tmp_path.iterdir()] == ["selection-k.npz"]
-
-
 def test_a_folder_that_cannot_be_written_costs_no_result(tmp_path, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

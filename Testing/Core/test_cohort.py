@@ -16,10 +16,10 @@ from deeprt.orientation.teacher import CandidateSettings
 from deeprt.training.cohort import (
     Cohort,
     CohortPatient,
+    find_labels,
     label_cohort,
-    labelled,
     labels_file,
-    labels_of,
+    read_all_labels,
     read_cohort,
     real_cohort,
     virtual_cohort,
@@ -181,7 +181,7 @@ def modified(folder):
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory):
-    """Labelling that is stopped after two of three patients, meets one of them damaged, and goes on to the end."""
+    """Labeling that is stopped after two of three patients, meets one of them damaged, and goes on to the end."""
     folder = tmp_path_factory.mktemp("cohort")
     write_cohort(replace(virtual_cohort(3, 1), labels=COARSE), folder)
     stopped, resumed = Record(3), Record()
@@ -190,60 +190,60 @@ def history(tmp_path_factory):
     at_stop = modified(folder)
     damaged = folder / "labels" / "virtual-0001.npz"
     damaged.write_bytes(damaged.read_bytes()[:-40])
-    n_labelled = label_cohort(folder, progress=resumed)
-    return {"folder": folder, "stopped": stopped, "at_stop": at_stop, "resumed": resumed, "n_labelled": n_labelled}
+    n_labeled = label_cohort(folder, progress=resumed)
+    return {"folder": folder, "stopped": stopped, "at_stop": at_stop, "resumed": resumed, "n_labeled": n_labeled}
 
 
 def test_a_stopped_run_keeps_the_patients_that_were_finished(history):
     assert list(history["at_stop"]) == ["virtual-0001", "virtual-0002"]
     assert history["stopped"].steps == [
-        ("labels", 0.0, "0 of 3 patients are there"),
-        ("labels", 0.333, "1 of 3 patients"),
-        ("labels", 0.667, "2 of 3 patients"),
+        ("labels", 0.0, "0 of 3"),
+        ("labels", 0.333, "1 of 3"),
+        ("labels", 0.667, "2 of 3"),
     ]
 
 
 def test_a_later_run_labels_what_is_missing_or_damaged_and_nothing_else(history):
-    assert history["n_labelled"] == 2
-    assert history["resumed"].steps[0] == ("labels", 0.333, "1 of 3 patients are there")
-    assert history["resumed"].steps[-1] == ("labels", 1.0, "3 of 3 patients")
+    assert history["n_labeled"] == 2
+    assert history["resumed"].steps[0] == ("labels", 0.333, "1 of 3")
+    assert history["resumed"].steps[-1] == ("labels", 1.0, "3 of 3")
     at_end = modified(history["folder"])
     assert at_end["virtual-0002"] == history["at_stop"]["virtual-0002"]
     assert at_end["virtual-0001"] > history["at_stop"]["virtual-0001"]
     assert sorted(f.name for f in (history["folder"] / "labels").iterdir()) == [f"{name}.npz" for name in at_end]
 
 
-def test_when_all_is_labelled_nothing_is_done(history):
+def test_when_all_is_labeled_nothing_is_done(history):
     before = modified(history["folder"])
     assert label_cohort(history["folder"]) == 0
     assert modified(history["folder"]) == before
 
 
-def test_labels_of_a_process_are_those_of_the_patient(history):
+def test_written_labels_are_those_of_the_patient(history):
     cohort = read_cohort(history["folder"])
     patient = cohort.patients[0]
     expected = label_patient(patient.load(), read_machine(cohort.machine), COARSE, seed=patient.seed)
     found = read_labels(labels_file(history["folder"], patient))
     assert_array_equal(found.weights, expected.weights)
     assert_array_equal(found.fitness, expected.fitness)
-    assert [p.digest for p in labelled(history["folder"], cohort, cohort.patients)] == [COARSE.digest()] * 3
+    assert [p.digest for p in read_all_labels(history["folder"], cohort, cohort.patients)] == [COARSE.digest()] * 3
 
 
 def test_labels_of_other_settings_or_damaged_ones_count_as_missing(history, caplog):
     cohort = read_cohort(history["folder"])
     first = cohort.patients[0]
-    assert labels_of(history["folder"], cohort, first) is not None
+    assert find_labels(history["folder"], cohort, first) is not None
     finer = replace(cohort, labels=replace(COARSE, scenarios=ScenarioSettings(1, 2, 2)))
-    assert labels_of(history["folder"], finer, first) is None
+    assert find_labels(history["folder"], finer, first) is None
     stranger = replace(first, id="stranger")
-    assert labels_of(history["folder"], cohort, stranger) is None
+    assert find_labels(history["folder"], cohort, stranger) is None
     assert not caplog.messages
     labels_file(history["folder"], stranger).write_bytes(b"garbage")
-    assert labels_of(history["folder"], cohort, stranger) is None
+    assert find_labels(history["folder"], cohort, stranger) is None
     assert "stranger.npz' cannot be read" in caplog.text
     labels_file(history["folder"], stranger).unlink()
     with pytest.raises(InputError, match="Patient stranger has no labels; run deeprt cohort label"):
-        labelled(history["folder"], cohort, [first, stranger])
+        read_all_labels(history["folder"], cohort, [first, stranger])
 
 
 # The command
@@ -298,7 +298,7 @@ def test_make_does_not_write_over_a_cohort_unless_told_so(tmp_path, refused):
     assert read_cohort(tmp_path).patients == virtual_cohort(5, 1, seed=1).patients
 
 
-def test_make_leaves_a_labelled_cohort_alone(history, refused):
+def test_make_leaves_a_labeled_cohort_alone(history, refused):
     before = modified(history["folder"])
     refused("holds labels of an earlier cohort; choose another folder",
             "make", "virtual:prostate", "--out", history["folder"], "--overwrite")  # fmt: skip
@@ -326,11 +326,11 @@ def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, refused, options, mes
     assert not (tmp_path / "new").exists()
 
 
-def test_label_ends_at_once_when_all_is_labelled(history, capsys):
+def test_label_ends_at_once_when_all_is_labeled(history, capsys):
     assert main(["cohort", "label", str(history["folder"]), "--json-progress"]) == 0
-    assert json.loads(capsys.readouterr().out)["message"] == "3 of 3 patients are there"
+    assert json.loads(capsys.readouterr().out)["message"] == "3 of 3"
     assert main(["cohort", "label", str(history["folder"])]) == 0
-    assert "0 patients labelled" in capsys.readouterr().out
+    assert "0 patients labeled" in capsys.readouterr().out
 
 
 def test_a_cancelled_run_of_label_says_what_is_kept(history, capsys, monkeypatch):

@@ -36,6 +36,17 @@ def test_fluence_times_area_is_monitor_units_times_open_area() -> None:
     assert_allclose(total, expected, rtol=1e-12)
 
 
+def test_the_open_area_of_a_moving_segment_is_its_mean_over_time() -> None:
+    plan = a_plan(transmission=0.0, tip_offset_mm=0.6)
+    first, second, third = plan.segments
+    moves = replace(first, left_mm=np.stack([first.left_mm, third.left_mm]), right_mm=np.stack([first.right_mm] * 2))
+    plan = replace(plan, segments=(moves,))
+    total = np.diff(Y) @ delivered_fluence(plan, 0, X, Y) @ np.diff(X)
+    assert_allclose(total, moves.mu * open_area_mm2(moves, plan.jaws[0], plan.machine), rtol=1e-12)
+    between = open_area_mm2(second, plan.jaws[0], plan.machine)  # its left tips stand halfway, its right ones the same
+    assert_allclose(open_area_mm2(moves, plan.jaws[0], plan.machine), between, rtol=1e-3)  # but for jaws
+
+
 def test_leaves_add_their_transmission_between_the_jaws_only() -> None:
     plan, leaking = a_plan(transmission=0.0), a_plan(transmission=0.02)
     added = delivered_fluence(leaking, 0, X, Y) - 0.98 * delivered_fluence(plan, 0, X, Y)

@@ -106,7 +106,7 @@ def test_without_results_every_section_says_that_it_was_not_run(tmp_path):
         assert f"Not run: there is no `{name}.json` among the results." in page
     assert "Not run: there is no `dose.npz`" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(rows) == 11 and sum(line.endswith("| not run |") for line in rows) == 9
+    assert len(rows) == 14 and sum(line.endswith("| not run |") for line in rows) == 12
     assert not re.search(r"\bnan\b|\bNone\b", page)
 
 
@@ -165,12 +165,49 @@ def test_tables_are_rectangular(written):
 
 def test_the_numbers_of_the_page_are_in_its_json(written):
     numbers = json.loads((written / "deepboo.json").read_text(encoding="utf-8"))
-    assert set(numbers["objectives"]["all"]) == {*EXCESS, "equispaced"}
+    assert set(numbers["objectives"]["all"]) == {*EXCESS, "equispaced", "default, exchanged"}
     own = numbers["objectives"]["all"]["default"]
     page = (written / "deepboo.md").read_text(encoding="utf-8")
     assert f"| default network | {own['n']} | {100 * own['mean']:+.2f} % |" in page
     assert numbers["goals"]["Mean excess over column generation"]["measured"] == own["mean"]
     assert numbers["commit"] in page
+
+
+def test_the_goals_of_the_plans_stand_for_the_networks_own_beams_and_as_shipped(written):
+    numbers = json.loads((written / "deepboo.json").read_text(encoding="utf-8"))
+    of_method, of_goal = numbers["objectives"]["all"], numbers["goals"]
+    shipped = ", as shipped: after one sweep of exchanges"
+    for method, which in (("default", ""), ("default, exchanged", shipped)):
+        own = of_method[method]
+        assert of_goal[f"Plans within 5 % of column generation{which}"]["measured"] == own["within"]
+        assert of_goal[f"Mean excess over column generation{which}"]["measured"] == own["mean"]
+        assert of_goal[f"Gap to equispaced beams closed, mean{which}"]["measured"] == own["gap_mean"]
+    plans = read_results(written.parent / "results").plans
+    fold = chosen_fold(read_results(written.parent / "results").training)
+    of_fold = summarize(compared(plans, "default, exchanged", fold=fold))
+    assert of_goal[f"Mean excess over column generation{shipped}"]["chosen"] == of_fold.mean
+    assert of_method["default, exchanged"]["mean"] < of_method["default"]["mean"]
+
+
+def test_the_time_of_a_sweep_of_exchanges_is_told(written):
+    numbers = json.loads((written / "deepboo.json").read_text(encoding="utf-8"))
+    page = (written / "deepboo.md").read_text(encoding="utf-8")
+    assert f"| One sweep of exchanges | {numbers['times']['exchange_s']['median']:.3f} s |" in page
+
+
+def test_a_sweep_of_exchanges_that_was_not_run_is_said_to_be_not_run(tmp_path):
+    """Results from before there was one: no file of it, and times without it."""
+    some_results(tmp_path / "results")
+    (tmp_path / "results" / "exchanged.json").unlink()
+    times = json.loads((tmp_path / "results" / "times.json").read_text(encoding="utf-8"))
+    del times["exchange_s"]
+    (tmp_path / "results" / "times.json").write_text(json.dumps(times), encoding="utf-8")
+    write_report(tmp_path / "results", tmp_path / "out")
+    page = (tmp_path / "out" / "deepboo.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if "as shipped: after one sweep of exchanges" in line]
+    assert len(rows) == 3 and all(line.endswith("| not run |") for line in rows)
+    assert "The sweep of exchanges was not run: there is no `exchanged.json`." in page
+    assert "| One sweep of exchanges: not run |" in page
 
 
 def test_pictures_are_written_and_small(written):

@@ -32,8 +32,6 @@ MISLEADING = np.isin(range(12), (0, 2, 5, 6, 7, 8, 9, 10))  # of these the greed
 class Oracle:
     """Predicts what column generation would find."""
 
-    notes = ()
-
     def __init__(self, problem):
         self.problem, self.candidates = problem, problem.candidates
 
@@ -48,7 +46,6 @@ class Ignorant:
 
     candidates: tuple
     seed: int = 0
-    notes = ()
 
     def fitness(self, chosen):
         members = sorted(round(10 * a.gantry_deg) for a in chosen)
@@ -61,7 +58,6 @@ class Opinionated:
 
     candidates: tuple
     curve: np.ndarray
-    notes = ()
 
     def fitness(self, chosen):
         return self.curve.astype(np.float32)
@@ -150,9 +146,10 @@ def test_a_good_network_finds_what_column_generation_missed():
     assert found.objectives[-1] < 0.97 * greedy.objectives[-1]
 
 
-def test_an_exhausted_search_has_found_the_best_of_all_sets(tried):
+def test_an_exhausted_search_has_found_the_best_of_all_sets(tried, monkeypatch):
+    monkeypatch.setattr(module, "_BRANCHING", 8)  # all candidates
     problem = replace(a_selection_problem(), selectable=MISLEADING)
-    found = guided_search(problem, Ignorant(problem.candidates), 2, branching=8, budget_s=AMPLE_S)
+    found = guided_search(problem, Ignorant(problem.candidates), 2, budget_s=AMPLE_S)
     sets = list(combinations(np.flatnonzero(MISLEADING).tolist(), 2))
     solved = [tuple(sorted(s)) for s in (*tried, generate_columns(problem, 2)[0].chosen)]
     assert set(solved) == set(sets) and len(tried) <= len(sets)
@@ -181,7 +178,7 @@ def test_alternatives_lie_apart(tried):
     problem = a_selection_problem("coplanar:5")
     gantry = np.array([a.gantry_deg for a in problem.candidates])
     peak = Opinionated(problem.candidates, 1 - np.abs(gantry - 91) / 180)
-    guided_search(problem, peak, 1, branching=4, budget_s=AMPLE_S)
+    guided_search(problem, peak, 1, budget_s=AMPLE_S)
     found = gantry[[b for (b,) in tried]]
     greedy = gantry[generate_columns(problem, 1)[0].chosen]
     assert_array_equal(found[found != greedy], [90.0, 100.0, 80.0, 110.0])
@@ -254,6 +251,5 @@ def test_a_guided_search_refuses_what_it_cannot_do():
         guided_search(a_batch(), network, 2, budget_s=1.0)
     with pytest.raises(ValueError, match="the predictor's candidates are not those of the problem"):
         guided_search(problem, Ignorant(a_selection_problem("coplanar:45").candidates), 2, budget_s=1.0)
-    for branching, max_sets in ((0, 5), (3, 0)):
-        with pytest.raises(ValueError, match=f"must be at least 1, got {branching} and {max_sets}"):
-            guided_search(problem, network, 2, branching=branching, max_sets=max_sets, budget_s=1.0)
+    with pytest.raises(ValueError, match="max_sets must be at least 1, got 0"):
+        guided_search(problem, network, 2, max_sets=0, budget_s=1.0)

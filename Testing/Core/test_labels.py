@@ -53,7 +53,7 @@ def test_the_fitness_of_a_state_is_that_of_column_generation():
         given = np.flatnonzero(labels.chosen[state]).tolist()
         expected = generate_columns(problem_of(int(scenario)), len(given) + 1, given=given)[0]
         # A solution that began elsewhere is known to the solver's tolerance, a fitness to half precision.
-        assert_allclose(labels.fitness[state], expected.fitness[0], atol=3e-3, err_msg=str(state))
+        assert_allclose(labels.fitness[state], expected.fitness[0], atol=5e-3, err_msg=str(state))
         assert_allclose(labels.objective[state], expected.objectives[0], rtol=1e-4)
         assert expected.fitness[0].min() == 0
         assert expected.fitness[0].max() == 1
@@ -169,7 +169,7 @@ def test_truncated_files_are_refused(file):
     whole = file.read_bytes()
     for length in np.linspace(0, len(whole) - 1, 25).astype(int):
         file.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"labels\.npz' cannot be read \(.*\); label the patient again"):
+        with pytest.raises(InputError, match=r"labels\.npz' cannot be read \(.*\)\.$"):
             read_labels(file)
 
 

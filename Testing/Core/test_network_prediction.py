@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from Core.network_samples import a_card, a_network_file
+from Core.network_samples import a_card, a_network, a_network_file
 from Core.plan_samples import a_case
 from Core.selection_samples import MACHINE, WEIGHTINGS, WEIGHTS, some_settings
 from Core.selection_samples import one_thread as one_thread
@@ -16,8 +16,11 @@ from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
 from deeprt.networks.angle_network import AngleConfig, AngleNetwork
 from deeprt.networks.checkpoint import save_checkpoint
-from deeprt.orientation.network_prediction import KIND, beyond_training, network_predictor
+from deeprt.orientation.candidates import excluded, separations_deg
+from deeprt.orientation.column_generation import solve_limited
+from deeprt.orientation.network_prediction import KIND, NetworkPredictor, beyond_training, network_predictor
 from deeprt.orientation.predictor import FitnessPredictor
+from deeprt.orientation.session import BeamSession
 from deeprt.orientation.teacher import OrganWeights
 from deeprt.orientation.views import candidate_views
 from deeprt.structures import Role
@@ -32,7 +35,7 @@ def file(tmp_path_factory):
 
 
 def a_predictor(file, **others):
-    return network_predictor(a_case(), MACHINE, some_settings(network=str(file), **others), n_beams=3)
+    return network_predictor(a_case(), MACHINE, some_settings(network=str(file), **others))
 
 
 # Prediction
@@ -41,7 +44,7 @@ def a_predictor(file, **others):
 def test_a_predictor_has_what_sessions_and_searches_ask_for(file):
     predictor: FitnessPredictor = a_predictor(file)
     assert len(predictor.candidates) == 12
-    assert predictor.notes == ()
+    assert predictor.notes(5) == ()
     assert not predictor.network.training
     for chosen in ((), predictor.candidates[:2], (FOREIGN,)):
         fitness = predictor.fitness(chosen)
@@ -79,7 +82,7 @@ def test_a_reweighted_predictor_is_one_made_with_these_weights(file, position):
     reweighted, anew = predictor.reweighted(weights), a_predictor(file, weights=weights)
     for chosen in ((), predictor.candidates[:2]):
         assert_array_equal(reweighted.fitness(chosen), anew.fitness(chosen))
-    assert reweighted.settings == anew.settings
+    assert reweighted.views.settings == anew.views.settings
     assert reweighted.views.problem.pool is predictor.views.problem.pool
     back = reweighted.reweighted(WEIGHTS)
     assert_array_equal(back.fitness(back.candidates[:2]), predictor.fitness(back.candidates[:2]))
@@ -94,14 +97,61 @@ def test_organ_weights_change_the_prediction(file):
 def test_candidates_may_lie_on_the_sphere_and_it_says_that_these_are_others(file):
     predictor = a_predictor(file, candidates="noncoplanar:30")
     assert predictor.fitness(()).shape == (len(predictor.candidates),)
-    assert predictor.notes == ("The network has learned with candidates coplanar:30, not noncoplanar:30.",)
+    assert predictor.notes(3) == ("The network has learned with candidates coplanar:30, not noncoplanar:30.",)
+
+
+# Exchanges
+
+
+def objective_of(predictor, beams):
+    """The coarse objective of some beams."""
+    views = predictor.views
+    return solve_limited(views.problem, [tuple(views.position(a) for a in beams)], {})[1][0]
+
+
+def test_exchanges_lower_the_coarse_objective_whatever_the_network_says(file, tmp_path):
+    first, other = a_predictor(file), a_predictor(a_network_file(tmp_path / "b.safetensors", network=a_network(7)))
+    poor, everywhere = first.candidates[:4], np.ones(12, bool)
+    found = [
+        p.exchanged(poor, n_kept=0, n_sweeps=2, selectable=everywhere, min_separation_deg=0.0) for p in (first, other)
+    ]
+    assert found[0] == found[1] and len(set(found[0])) == 4
+    assert objective_of(first, found[0]) < 0.95 * objective_of(first, poor)
+
+
+def test_a_beam_that_is_no_candidate_stays_if_it_is_kept_and_never_comes_in(file):
+    predictor = a_predictor(file)
+    stranger = BeamAngles(283.1, 5.0)
+    predictor.fitness([stranger])  # so that it is known beside the candidates
+    chosen, everywhere = (FOREIGN, *predictor.candidates[:3]), np.ones(12, bool)
+    found = predictor.exchanged(chosen, n_kept=1, n_sweeps=3, selectable=everywhere, min_separation_deg=0.0)
+    assert found[0] == FOREIGN
+    assert set(found[1:]) <= set(predictor.candidates)
+
+
+def test_a_session_exchanges_what_is_not_locked_within_its_limits(file):
+    predictor = a_predictor(file)
+    session = BeamSession(predictor, WEIGHTS, excluded_deg=[(80, 130)], min_separation_deg=40.0)
+    for angles in (FOREIGN, *predictor.candidates[3:6]):  # by hand: in the sector, and too close
+        session.add(angles)
+    session.lock(0)
+    session.lock(2)
+    before = session.state
+    after = session.exchange(2)
+    assert (after.beams[0], after.beams[2]) == (before.beams[0], before.beams[2])
+    assert objective_of(predictor, after.angles) < objective_of(predictor, before.angles)
+    new = [a for a in after.angles if a not in before.angles]
+    assert new and not excluded(new, [(80, 130)]).any()
+    for a in new:
+        assert np.sort(separations_deg(after.angles, a))[1] >= 40.0 - 1e-6
+    assert session.undo() is before
 
 
 # Where it has not learned
 
 
-def notes_of(card=None, case=None, n_beams=5, **settings):
-    return beyond_training(card or a_card(), case or a_case(), some_settings(**settings), n_beams)
+def notes_of(card=None, case=None, **settings):
+    return beyond_training(card or a_card(), case or a_case(), some_settings(**settings))
 
 
 def with_organs(*organs):
@@ -113,7 +163,6 @@ def with_organs(*organs):
 
 def test_within_its_training_there_is_nothing_to_note():
     assert notes_of() == ()
-    assert notes_of(n_beams=1) == ()
 
 
 def test_missing_organs_are_noted():
@@ -129,8 +178,12 @@ def test_other_candidates_are_noted():
     assert notes_of(candidates="coplanar:10") == (expected,)
 
 
-def test_more_beams_than_learned_are_noted():
-    assert notes_of(n_beams=9) == ("The network has learned from plans of up to 5 beams, not 9.",)
+def test_more_beams_than_learned_are_noted(file):
+    predictor = a_predictor(file, candidates="coplanar:10")
+    others = ("The network has learned with candidates coplanar:30, not coplanar:10.",)
+    assert predictor.notes(1) == predictor.notes(5) == others
+    assert predictor.notes(9) == (*others, "The network has learned from plans of up to 5 beams, not 9.")
+    assert NetworkPredictor(predictor.network, predictor.views).notes(9) == ()
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -156,8 +209,8 @@ def test_the_extent_is_that_of_all_prescribed_targets():
 
 def test_every_reason_is_a_note_of_its_own():
     card = a_card(organs=("Bladder",), extent_mm=(1.0, 1.0, 1.0))
-    notes = notes_of(card, n_beams=6, candidates="coplanar:10")
-    assert len(notes) == 4
+    notes = notes_of(card, candidates="coplanar:10")
+    assert len(notes) == 3
     assert all(note.startswith("The ") and note.endswith(".") for note in notes)
 
 

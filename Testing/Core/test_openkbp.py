@@ -261,7 +261,7 @@ def test_a_damaged_or_missing_packed_patient_is_refused(tmp_path, packed):
     whole = packed.read_bytes()
     for name, content in (("cut", whole[: len(whole) // 2]), ("garbage", b"no zip"), ("empty", b"")):
         (tmp_path / f"{name}.npz").write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}.npz' is no packed OpenKBP patient, or damaged"):
+        with pytest.raises(InputError, match=f"{name}.npz' cannot be read"):
             read_openkbp(tmp_path / f"{name}.npz")
     with pytest.raises(InputError, match=r"none\.npz' does not exist"):
         load_case(str(tmp_path / "none.npz"), PlanningConfig())

@@ -24,7 +24,7 @@ from deeprt.structures import Role, Structure
 
 KEYS = {
     "beams", "total_mu", "objective", "metrics", "definitions", "goals", "dvh", "ideal", "timing_s",
-    "peak_memory_mb", "versions", "seed", "notes", "research_only",
+    "peak_memory_mb", "versions", "seed", "notes", "research_only", "technique",
 }  # fmt: skip
 
 
@@ -134,6 +134,7 @@ def test_the_json_holds_what_it_promises(written, contents):
     assert content["research_only"] == "For research, not for clinical use."
     assert [b["gantry_deg"] for b in content["beams"]] == [0, 72, 144, 216, 288]
     assert set(content["beams"][0]) == {"name", "gantry_deg", "couch_deg", "collimator_deg", "mu", "segments"}
+    assert content["technique"] == "step and shoot"
     assert_allclose(content["total_mu"], sum(b["mu"] for b in content["beams"]))
     assert content["objective"] == {"value": 12.5, "source": "L-BFGS-B", "converged": True, "iterations": 3}
     target = contents.report.structure("PTV_60")

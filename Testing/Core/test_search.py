@@ -9,9 +9,11 @@ from Core.selection_samples import one_thread as one_thread
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.fluence.objectives import SquaredOverdose
+from deeprt.orientation import search as module
+from deeprt.orientation.beam_sets import Budget, solved
 from deeprt.orientation.candidates import separations_deg
 from deeprt.orientation.column_generation import generate_columns, solve_limited
-from deeprt.orientation.search import beam_search, improve_by_exchange
+from deeprt.orientation.search import beam_search, exchanged, improve_by_exchange
 
 AMPLE_S = 600.0
 ACCURACY = 1e-4  # to which the solver's tolerance of 1e-7 gives an objective, whatever it started from
@@ -99,6 +101,42 @@ def test_exchange_without_time_returns_the_set_that_it_was_given():
     same = improve_by_exchange(problem, poor, budget_s=0.0)
     assert same.chosen == poor.chosen and same.objectives == poor.objectives and same.source == poor.source
     assert_array_equal(same.fitness, poor.fitness)
+
+
+def exchanges(problem, beams, **options):
+    """The set after exchanges without end of time."""
+    start = solved(problem, beams, {})
+    return start, exchanged(problem, start, **{"n_given": 0, "budget": Budget(AMPLE_S), **options})
+
+
+def test_no_exchange_is_tried_beyond_the_number_allowed(monkeypatch):
+    problem, poor = a_misleading_problem(), (0, 2, 5)
+    objectives, removed, whole = [], [], module._without
+
+    def noted(problem, current, beam, budget):
+        removed.append(beam)
+        return whole(problem, current, beam, budget)
+
+    monkeypatch.setattr(module, "_without", noted)
+    for n in range(5):
+        removed.clear()
+        start, found = exchanges(problem, poor, max_tried=n)
+        assert len(removed) <= n
+        assert removed[:3] == list(poor[: len(removed[:3])]), "each of the set is tried once before any other"
+        objectives.append(found.objective)
+        if n == 0:
+            assert found is start
+    assert all(np.diff(objectives) <= 0) and objectives[3] < objectives[0]
+
+
+@pytest.mark.parametrize("given", [(), (10,), (10, 3)])
+def test_exchanged_sets_keep_their_first_beams_and_never_a_higher_objective(given):
+    problem = a_misleading_problem()
+    start, found = exchanges(problem, (*given, 0, 2), n_given=len(given), max_tried=2)
+    assert found.beams[: len(given)] == given
+    assert len(set(found.beams)) == len(start.beams)
+    assert found.objective <= start.objective
+    assert_allclose(found.objective, objective_of(found.beams), rtol=ACCURACY)
 
 
 def test_exchange_has_nothing_to_do_with_given_beams_only():

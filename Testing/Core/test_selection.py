@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
+from deeprt.orientation import network_prediction
 from deeprt.orientation.candidates import separations_deg
 from deeprt.orientation.column_generation import generate_columns, solve_limited
 from deeprt.orientation.network_prediction import network_predictor
@@ -90,8 +91,8 @@ def test_column_generation_chooses_beams(selected):
 
 
 def test_the_network_chooses_the_fittest_beam_one_after_the_other(selected, file):
-    selection = selected("network", 4)
-    predictor = network_predictor(a_case(), MACHINE, some_settings(network=str(file)), n_beams=4)
+    selection = selected("network", 4, sweeps=0)
+    predictor = network_predictor(a_case(), MACHINE, some_settings(network=str(file)))
     assert selection.source == "network" and selection.candidates == predictor.candidates
     assert (selection.n_given, selection.n_steps, selection.objectives) == (0, 4, ())
     assert len(set(selection.chosen)) == 4
@@ -99,8 +100,24 @@ def test_the_network_chooses_the_fittest_beam_one_after_the_other(selected, file
         fitness = predictor.fitness(selection.angles[:n])
         assert_array_equal(selection.fitness[n], fitness)
         assert beam == np.argmax(np.where(np.isin(range(12), selection.chosen[:n]), -1, fitness))
-    assert set(selection.timing_s) == {"set-up", "prediction"}
+    assert set(selection.timing_s) == {"set-up", "prediction", "exchange"}
     assert min(selection.timing_s.values()) > 0
+
+
+def coarse_objective_of(file, beams):
+    """Minimum of the problem that exchanges are judged by."""
+    views = network_predictor(a_case(), MACHINE, some_settings(network=str(file))).views
+    return solve_limited(views.problem, [tuple(views.position(a) for a in beams)], {})[1][0]
+
+
+def test_a_sweep_exchanges_the_networks_beams_where_that_lowers_the_coarse_objective(selected, file):
+    own, shipped = selected("network", 4, sweeps=0), selected("network", 4)
+    assert set(shipped.chosen) != set(own.chosen), "random weights choose badly"
+    assert coarse_objective_of(file, shipped.angles) < coarse_objective_of(file, own.angles)
+    twice = selected("network", 4, sweeps=2)
+    assert coarse_objective_of(file, twice.angles) <= coarse_objective_of(file, shipped.angles) * (1 + 1e-3)
+    given = own.angles[:2]
+    assert selected("network", 4, given=given).angles[:2] == given
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -121,8 +138,8 @@ def test_as_many_given_beams_as_wanted_leave_nothing_to_choose(selected, method)
 
 
 def test_the_network_goes_on_from_given_beams_as_from_its_own(selected):
-    whole = selected("network", 4)
-    on = selected("network", 4, given=whole.angles[:2])
+    whole = selected("network", 4, sweeps=0)
+    on = selected("network", 4, given=whole.angles[:2], sweeps=0)
     assert on.chosen == whole.chosen
     assert_array_equal(on.fitness, whole.fitness[2:])
 
@@ -157,6 +174,14 @@ def test_what_the_network_has_not_learned_is_noted(selected):
 def test_progress_may_cancel_a_network(selected):
     with pytest.raises(InterruptedError, match="beams"):
         selected("network", 4, progress=CancelAt(2))
+
+
+def test_a_network_is_read_once_for_a_selection(selected, file, cache, monkeypatch):
+    read = []
+    load = network_prediction.load_network
+    monkeypatch.setattr(network_prediction, "load_network", lambda *which: read.append(which[0]) or load(*which))
+    selected("network", 2, improve_s=1e-3, cache=True)
+    assert read == [file]
 
 
 def test_a_damaged_network_is_refused(selected, tmp_path):

@@ -22,9 +22,9 @@ class Farthest:
     calls: list = field(default_factory=list)
     candidates = CANDIDATES
 
-    @property
-    def notes(self):
-        return (f"Favors {self.favorite_deg:.0f}°.",)
+    def notes(self, n_beams):
+        favorite = f"Favors {self.favorite_deg:.0f}°."
+        return (favorite, f"{n_beams} beams are many.") if n_beams > 7 else (favorite,)
 
     def fitness(self, chosen):
         self.calls.append(tuple(chosen))
@@ -33,6 +33,18 @@ class Farthest:
         away = [separations_deg(CANDIDATES, a) for a in chosen]
         near = 180.0 - separations_deg(CANDIDATES, BeamAngles(self.favorite_deg))
         return (np.min([*away, np.full(36, 180.0)], axis=0) * 0.9 + near * 0.1).astype(np.float32) / 180.0
+
+    def exchanged(self, chosen, *, n_kept, n_sweeps, selectable, min_separation_deg, progress=None):
+        """Exchanges each free beam in turn for the candidate nearest to the favorite, if that is nearer."""
+        beams = list(chosen)
+        for _ in range(n_sweeps * (len(chosen) - n_kept)):
+            gone = beams.pop(n_kept)
+            nearness = 180.0 - separations_deg((*CANDIDATES, gone), BeamAngles(self.favorite_deg))
+            open_ = np.append(selectable, True)
+            for a in beams:
+                open_[:-1] &= separations_deg(CANDIDATES, a) >= min_separation_deg
+            beams.append((*CANDIDATES, gone)[np.argmax(np.where(open_, nearness, -1))])
+        return tuple(beams)
 
     def reweighted(self, weights):
         return Farthest(40.0 + 1000.0 * (weights.skin - WEIGHTS.skin), self.calls)
@@ -126,6 +138,55 @@ def test_locked_beams_stay():
     assert session.clear().beams == (kept,)
     session.lock(0, False)
     assert session.remove(0).beams == ()
+
+
+def test_exchanged_beams_take_the_places_of_others_and_locked_ones_stay():
+    session = a_session()
+    for gantry in (300.0, 43.0, 100.0, 200.0):
+        session.add(BeamAngles(gantry))
+    session.lock(2)
+    before = session.state
+    state = session.exchange()
+    assert gantry_of(state) == [40.0, 43.0, 100.0, 30.0]
+    assert [b.locked for b in state.beams] == [False, False, True, False]
+    assert_array_equal(state.fitness, Farthest().fitness(state.angles))
+    assert session.undo() is before, "it is one step"
+    assert session.redo() is state
+
+
+def test_a_beam_that_goes_and_comes_back_for_another_has_never_left_its_place():
+    session = a_session()
+    for gantry in (30.0, 200.0):
+        session.add(BeamAngles(gantry))
+    assert gantry_of(session.exchange()) == [30.0, 40.0]  # 40° came for 30°, which then came for 200°
+
+
+def test_what_comes_in_keeps_to_sectors_and_separation():
+    session = a_session(excluded_deg=[(20, 55)], min_separation_deg=40.0)
+    for gantry in (30.0, 180.0, 200.0):  # as the user wants it, in the sector and too close
+        session.add(BeamAngles(gantry))
+    session.lock(0)
+    found = gantry_of(session.exchange(2))
+    assert found == [30.0, 70.0, 350.0]
+    assert gantry_of(session.exchange(2)) == found
+
+
+@pytest.mark.parametrize(("n_sweeps", "prepare"), [(0, BeamSession.add_best), (1, lambda s: None)])
+def test_exchanges_that_change_nothing_are_no_step(n_sweeps, prepare):
+    session = a_session()
+    session.add(BeamAngles(200.0))
+    session.undo()
+    prepare(session)
+    before = session.state, session.can_undo, session.can_redo
+    assert session.exchange(n_sweeps) is before[0]
+    assert (session.can_undo, session.can_redo) == before[1:]
+
+
+def test_notes_follow_the_number_of_beams():
+    session = a_session()
+    assert session.state.notes == ("Favors 40°.",)
+    assert session.complete(8).notes == ("Favors 40°.", "8 beams are many.")
+    assert session.add(BeamAngles(1.0)).notes[1] == "9 beams are many.", "though fewer are wished"
 
 
 def test_excluding_a_sector_binds_the_next_choices_only():
@@ -242,6 +303,7 @@ def test_a_failed_operation_changes_nothing():
         (lambda: session.remove(1), "There is no beam 2; the set has 1"),
         (lambda: session.move(-1, BeamAngles(5.0)), "There is no beam 0"),
         (lambda: session.lock(3), "There is no beam 4"),
+        (lambda: session.exchange(-1), "number of sweeps must not be negative, got -1"),
         (lambda: session.separate(-1.0), "must be from 0° to 180°, got -1°"),
         (lambda: session.separate(float("nan")), "got nan°"),
         (lambda: session.exclude([(10, 20), (0, 360)]), "sector from 0° to 360° must have finite ends less than 360°"),

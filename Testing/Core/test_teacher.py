@@ -50,11 +50,18 @@ def test_negative_organ_weights_are_refused(change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"voxel_mm": 0.0}, {"beamlet_mm": -5.0}, {"memory_mb": 0.0}, {"margin_mm": -1.0}, {"min_separation_deg": -1.0}],
+    [
+        {"voxel_mm": 0.0},
+        {"beamlet_mm": -5.0},
+        {"memory_mb": 0.0},
+        {"margin_mm": -1.0},
+        {"min_separation_deg": -1.0},
+        {"sweeps": -1},
+    ],
 )
 def test_impossible_settings_are_refused(change):
     with pytest.raises(
-        InputError, match="beamlet_mm, image_pixel_mm and memory_mb must be positive, margins not negative"
+        InputError, match="beamlet_mm, image_pixel_mm and memory_mb must be positive, margins and sweeps not"
     ):
         CandidateSettings(**change)
 

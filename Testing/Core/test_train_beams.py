@@ -1,4 +1,4 @@
-"""Training of the networks that propose beams, from a labelled cohort to a network that others can use."""
+"""Training of the networks that propose beams, from a labeled cohort to a network that others can use."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 from Core.selection_samples import CancelAt
 from Core.selection_samples import one_thread as one_thread
-from Core.training_samples import LABELS, a_cohort, without_processes
+from Core.training_samples import LABELS, a_cohort
 
 from deeprt.cli import main
 from deeprt.errors import InputError
@@ -18,7 +18,14 @@ from deeprt.networks.checkpoint import load_network, load_training_state
 from deeprt.networks.paper_network import PaperNetwork
 from deeprt.orientation.network_prediction import KIND, beyond_training, network_predictor
 from deeprt.training import beams as module
-from deeprt.training.beams import DEFAULT_SETTINGS, PAPER_SETTINGS, input_kind, new_network, train_beams
+from deeprt.training.beams import (
+    DEFAULT_SETTINGS,
+    PAPER_SETTINGS,
+    input_kind,
+    new_network,
+    train_beams,
+    trained_network,
+)
 from deeprt.training.cohort import read_cohort, write_cohort
 from deeprt.training.dataset import view_data
 from deeprt.training.loop import BEST, CURVE, LAST, TrainSettings, evaluate_loss
@@ -27,16 +34,9 @@ from deeprt.training.release import release_beams
 QUICK = replace(DEFAULT_SETTINGS, epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def in_this_process():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        without_processes(monkeypatch)
-        yield
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Folder of a labelled cohort: two patients for development, one for test."""
+    """Folder of a labeled cohort: two patients for development, one for test."""
     folder = tmp_path_factory.mktemp("cohort")
     a_cohort(folder)
     return folder
@@ -105,7 +105,7 @@ def test_a_fold_that_was_stopped_goes_on(data, tmp_path):
     longer = replace(QUICK, epochs=3, n_validation=2)
     whole = train_beams(data, "default", tmp_path / "whole", longer, n_folds=2, folds=[2])
     with pytest.raises(InterruptedError):
-        train_beams(data, "default", tmp_path / "parts", longer, n_folds=2, folds=[2], progress=CancelAt(2))
+        train_beams(data, "default", tmp_path / "parts", longer, n_folds=2, folds=[2], progress=CancelAt(3))
     assert sorted(f.name for f in (tmp_path / "parts" / "fold-2").iterdir()) == sorted([BEST, LAST, CURVE])
     parts = train_beams(data, "default", tmp_path / "parts", longer, n_folds=2, folds=[2])
     assert [replace(r, seconds=0) for r in parts] == [replace(r, seconds=0) for r in whole]
@@ -206,23 +206,21 @@ def test_the_card_says_what_the_network_has_seen(data, trained, released):
     assert card.n_beams_max == 2
     assert "3 patients, 0 of them virtual" in card.data and "4 states for training" in card.data
     assert np.all(np.abs(np.array(card.extent_mm) - (28, 28, 18)) < 6)  # of the target, to its voxels
-    assert beyond_training(card, patient.load(), LABELS.selection, 2) == ()
+    assert beyond_training(card, patient.load(), LABELS.selection) == ()
 
 
 def test_a_released_network_proposes_beams(data, released):
     patient = read_cohort(data).of("test")[0]
     settings = replace(LABELS.selection, network=str(released[0]))
-    predictor = network_predictor(patient.load(), read_machine("generic_6mv"), settings, n_beams=2)
+    predictor = network_predictor(patient.load(), read_machine("generic_6mv"), settings)
     fitness = predictor.fitness(())
     assert fitness.shape == (36,)
     assert fitness.min() == 0 and fitness.max() == 1
 
 
-def test_a_network_is_released_under_its_ending_only(data, trained, tmp_path):
-    out, results = trained
-    with pytest.raises(InputError, match=r"own\.pt' must end in \.safetensors"):
-        release_beams(data, out, results, QUICK, n_folds=2, file=tmp_path / "own.pt")
-    assert not list(tmp_path.iterdir())
+def test_a_fold_that_is_not_trained_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"has no trained fold 3; train it with deeprt train beams"):
+        trained_network(tmp_path, "default", 3)
 
 
 def test_a_folder_of_another_training_is_refused(data, trained):
@@ -268,6 +266,7 @@ def test_options_are_settings_and_json_progress_is_json(data, tmp_path, capsys):
         (["--fold", "5"], "There are folds 1 to 2, not 5."),
         (["--epochs", "0"], "Training: epochs, steps, batch and patience must be at least 1"),
         (["--network", "paper", "--release", "a.safetensors"], "--release writes the default network only"),
+        (["--release", "a.pt"], "into a file that ends in .safetensors"),
         (["--data", "nowhere"], "'nowhere' is no cohort (cohort.json: No such file or directory)"),
     ],
     ids=" ".join,

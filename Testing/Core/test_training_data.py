@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from Core.selection_samples import one_thread as one_thread
-from Core.training_samples import LABELS, N_STATES, a_cohort, without_processes
+from Core.training_samples import LABELS, N_STATES, a_cohort
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
@@ -17,8 +17,9 @@ from deeprt.networks.anatomy import AnatomyInput, anatomy_shares
 from deeprt.networks.angle_network import AngleNetwork
 from deeprt.networks.paper_network import PaperNetwork
 from deeprt.orientation.candidates import axes_of, candidate_beams
-from deeprt.orientation.views import FEATURES, candidate_views
-from deeprt.training.cohort import labelled, labels_file
+from deeprt.orientation.views import COARSE, FEATURES, candidate_views
+from deeprt.training import dataset
+from deeprt.training.cohort import labels_file, read_all_labels
 from deeprt.training.dataset import (
     AnatomyData,
     AnatomyStates,
@@ -43,13 +44,11 @@ class Record:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A cohort, its folder, and what was reported when its inputs were made; views in a process, as for a user."""
+    """A cohort, its folder, and what was reported when its inputs were made; views in two processes."""
     folder, record = tmp_path_factory.mktemp("cohort"), Record()
     cohort = a_cohort(folder)
-    prepare_inputs(folder, cohort, "views", progress=record)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        without_processes(monkeypatch)
-        prepare_inputs(folder, cohort, "anatomy")
+    prepare_inputs(folder, cohort, "views", n_jobs=2, progress=record)
+    prepare_inputs(folder, cohort, "anatomy")
     return folder, cohort, record
 
 
@@ -64,13 +63,13 @@ def test_every_patient_gets_a_file_of_each_kind(prepared):
     folder, cohort, record = prepared
     for kind in ("views", "anatomy"):
         assert sorted(f.name for f in (folder / kind).iterdir()) == sorted(f"{p.id}.npz" for p in cohort.patients)
-    assert record.steps == [("inputs", round(n / 3, 3), f"{n} of 3 patients") for n in (1, 2, 3)]
+    assert record.steps == [("inputs", round(n / 3, 3), f"{n} of 3") for n in range(4)]
 
 
 def test_views_are_those_of_the_states(prepared):
     folder, cohort, _ = prepared
     patient = cohort.patients[1]
-    (labels,) = labelled(folder, cohort, [patient])
+    (labels,) = read_all_labels(folder, cohort, [patient])
     machine = read_machine(cohort.machine)
     candidates = candidate_beams("coplanar:10", machine.clearance)
     weightings = [labels.organ_weights(n) for n in range(3)]
@@ -100,7 +99,7 @@ def test_states_of_several_patients_follow_each_other(prepared):
 
 def test_anatomy_has_a_weight_for_every_structure_of_every_scenario(prepared):
     folder, cohort, _ = prepared
-    (labels,) = labelled(folder, cohort, cohort.patients[:1])
+    (labels,) = read_all_labels(folder, cohort, cohort.patients[:1])
     (states,) = anatomy_data(folder, cohort, cohort.patients[:1]).patients
     assert states.anatomy.names == ("PTV_60", "BODY", "SpinalCord", "Ring", "Skin")
     columns = [labels.structures.index(name) for name in ("external", "SpinalCord", "ring", "skin")]
@@ -118,7 +117,16 @@ def test_inputs_that_are_there_are_not_made_again(prepared):
         before = modified(folder, kind)
         prepare_inputs(folder, cohort, kind, progress=record)
         assert modified(folder, kind) == before
-    assert not record.steps
+    assert record.steps == [("inputs", 1.0, "3 of 3")] * 2
+
+
+def test_views_belong_to_the_settings_that_they_follow_from(prepared, monkeypatch):
+    folder, cohort, _ = prepared
+    monkeypatch.setattr(dataset, "COARSE", replace(COARSE, sweeps=3))
+    assert len(view_data(folder, cohort, cohort.patients)) == 3 * N_STATES
+    monkeypatch.setattr(dataset, "COARSE", replace(COARSE, voxel_mm=9.0))
+    with pytest.raises(ValueError, match="has no inputs of the kind 'views'"):
+        view_data(folder, cohort, cohort.patients)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no archive", "cut", "flipped"])
@@ -135,13 +143,12 @@ def test_a_damaged_file_is_no_input(prepared, damage):
     assert len(view_data(folder, cohort, cohort.patients)) == 3 * N_STATES
 
 
-def test_what_is_damaged_or_of_other_labels_is_made_again_and_nothing_else(prepared, monkeypatch):
-    without_processes(monkeypatch)
+def test_what_is_damaged_or_of_other_labels_is_made_again_and_nothing_else(prepared):
     folder, cohort, _ = prepared
     first, second, third = (p.id for p in cohort.patients)
     before, features = modified(folder, "views"), view_data(folder, cohort, cohort.patients).features
     (folder / "views" / f"{first}.npz").write_bytes(b"damaged")
-    (labels,) = labelled(folder, cohort, cohort.patients[1:2])
+    (labels,) = read_all_labels(folder, cohort, cohort.patients[1:2])
     other = replace(labels, weights=labels.weights * np.float32(3))
     write_labels(other, labels_file(folder, cohort.patients[1]))
     with pytest.raises(ValueError, match=f"Patient {second} has no inputs"):
@@ -149,7 +156,7 @@ def test_what_is_damaged_or_of_other_labels_is_made_again_and_nothing_else(prepa
     record = Record()
     prepare_inputs(folder, cohort, "views", progress=record)
     after, again = modified(folder, "views"), view_data(folder, cohort, cohort.patients).features
-    assert [message for _, _, message in record.steps] == ["2 of 3 patients", "3 of 3 patients"]
+    assert [message for _, _, message in record.steps] == ["1 of 3", "2 of 3", "3 of 3"]
     assert after[first] > before[first] and after[second] > before[second] and after[third] == before[third]
     same = [torch.equal(*pair) for pair in zip(features.split(N_STATES), again.split(N_STATES), strict=True)]
     assert same == [True, False, True]

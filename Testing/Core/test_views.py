@@ -168,9 +168,8 @@ def test_a_beam_that_is_no_candidate_may_be_chosen():
 
 @pytest.mark.parametrize("position", range(3))
 def test_reweighted_views_are_those_made_anew_with_these_weights(position):
-    other = some_settings(weights=WEIGHTINGS[position])
-    reweighted = shared_views().reweighted(a_case(), MACHINE, other)
-    anew = candidate_views(a_case(), MACHINE, other)[0]
+    reweighted = shared_views().reweighted(WEIGHTINGS[position])
+    anew = candidate_views(a_case(), MACHINE, some_settings(weights=WEIGHTINGS[position]))[0]
     for chosen in (*SETS, (FOREIGN,)):
         assert_array_equal(reweighted.of(chosen), anew.of(chosen))
     assert reweighted.problem.pool is shared_views().problem.pool, "rays are not traced again"

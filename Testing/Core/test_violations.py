@@ -78,6 +78,48 @@ def test_colliding_neighbors_are_named_where_they_must_not_pass(a_good_plan: Del
     )
 
 
+def moving(plan: DeliverablePlan, pair: int, left: tuple[float, float], right: tuple[float, float]) -> DeliverablePlan:
+    """The second segment alone, one of its pairs (from 1) moving from the first to the second tips."""
+    second = plan.segments[1]
+    lefts, rights = np.tile(second.left_mm, (2, 1)), np.tile(second.right_mm, (2, 1))
+    lefts[:, pair - 1], rights[:, pair - 1] = left, right
+    return replace(plan, segments=(replace(second, left_mm=lefts, right_mm=rights),))
+
+
+def test_a_moving_segment_may_be_short_and_closed(a_good_plan: DeliverablePlan) -> None:
+    plan = moving(a_good_plan, 30, (-10.0, -9.0), (-9.0, -8.0))
+    (segment,) = plan.segments
+    closed = replace(segment, left_mm=np.full((2, 60), 50.0), right_mm=np.full((2, 60), 50.5), mu=0.1)
+    assert violations(plan) == ()
+    assert violations(replace(plan, segments=(closed,))) == ()
+
+
+def test_a_moving_leaf_is_as_fast_as_it_may(a_good_plan: DeliverablePlan) -> None:
+    # 12 MU at 600 MU/min are 1.2 s, in which a leaf of 25 mm/s moves by 30 mm.
+    assert violations(moving(a_good_plan, 30, (-30.0, 0.0), (10.0, 10.0))) == ()
+    assert violations(moving(a_good_plan, 30, (-30.0, -30.0), (10.0, 40.5))) == (
+        "Beam 'AP', segment 1, leaf pair 30: a leaf moves 30.5 mm in 1.20 s, above 25 mm/s.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "message"),
+    [
+        ((-10.0, -9.0), (-9.0, -8.7), "leaf pair 30: the gap between the tips is below 0.5 mm in the open field."),
+        ((50.0, 45.0), (50.0, 46.0), "leaf pair 30: the gap between the tips is below 0.5 mm in the open field."),
+        ((-90.0, -101.0), (45.0, 45.0), "leaf pairs 30 and 1: the left tips lie 151.0 mm apart, above 150 mm."),
+    ],
+)
+def test_a_moving_leaf_keeps_the_limits_at_its_start_and_its_end(
+    a_good_plan: DeliverablePlan, left: tuple[float, float], right: tuple[float, float], message: str
+) -> None:
+    assert violations(moving(a_good_plan, 30, left, right)) == (f"Beam 'AP', segment 1, {message}",)
+
+
+def test_a_pair_may_stay_closed_behind_a_jaw_while_others_move(a_good_plan: DeliverablePlan) -> None:
+    assert violations(moving(a_good_plan, 30, (50.0, 52.0), (50.0, 52.0))) == ()
+
+
 @pytest.mark.parametrize(
     ("jaws", "message"),
     [
@@ -125,11 +167,18 @@ def test_a_plan_of_mismatched_parts_is_refused(a_good_plan: DeliverablePlan) -> 
         replace(a_good_plan, segments=(replace(segment, beam_index=1),))
     with pytest.raises(ValueError, match="must place all 60 leaf pairs of generic_6mv"):
         replace(a_good_plan, segments=(replace(segment, left_mm=np.zeros(3), right_mm=np.ones(3)),))
+    (moves,) = moving(a_good_plan, 30, (-10.0, -9.0), (10.0, 10.0)).segments
+    with pytest.raises(ValueError, match="must all stand or all move"):
+        replace(a_good_plan, segments=(segment, moves))
+    with pytest.raises(ValueError, match="beam 1 must each begin where the last one ends"):
+        replace(a_good_plan, segments=(moves, moves))
 
 
 def test_a_segment_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match=r"equally long rows, got shapes \(3,\) and \(2,\)"):
         Segment(0, np.zeros(3), np.zeros(2), 1.0)
+    with pytest.raises(ValueError, match=r"two such rows each, at start and end"):
+        Segment(0, np.zeros((3, 4)), np.zeros((3, 4)), 1.0)
     with pytest.raises(ValueError, match="left_mm <= right_mm in every leaf pair"):
         Segment(0, np.ones(3), np.zeros(3), 1.0)
     with pytest.raises(ValueError, match="not negative, got -1"):

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from deeprt.beams import BeamAngles
+from deeprt.delivery.segments import Segment
+from deeprt.dicom.check_plan import check_plan
 from deeprt.dicom.common import with_new_dicom_identity, write_dataset
 from deeprt.dicom.write_plan import plan_dataset
 from deeprt.geometry import PATIENT_POSITIONS, bld_to_lps_rotation
@@ -48,6 +51,28 @@ def test_segments_are_read_back_from_pairs_of_control_points(tmp_path):
             assert_allclose(left, segment.left_mm, rtol=0, atol=POSITION_ROUNDING_MM)
             assert_allclose(right, segment.right_mm, rtol=0, atol=POSITION_ROUNDING_MM)
             assert np.all(left <= right)
+
+
+def test_moving_segments_share_control_points_between_which_the_meterset_rises(tmp_path):
+    case = a_case(dicom=a_dicom_identity())
+    plan = a_plan(case)
+    first, *others = plan.segments_of(0)
+    ends = [(a, b) for a, b in pairwise([first, *others, first])]
+    swept = tuple(
+        Segment(0, np.stack([a.left_mm, b.left_mm]), np.stack([a.right_mm, b.right_mm]), 10.0 + n)
+        for n, (a, b) in enumerate(ends)
+    )
+    plan = replace(plan, beams=plan.beams[:1], jaws=plan.jaws[:1], segments=swept)
+    dataset = an_exported_plan(case, plan, tmp_path)
+    (beam,) = dataset.BeamSequence
+    assert (beam.BeamType, beam.BeamDescription) == ("DYNAMIC", "sliding window, 3 segments")
+    assert beam.NumberOfControlPoints == len(beam.ControlPointSequence) == 4
+    weights = [float(p.CumulativeMetersetWeight) for p in beam.ControlPointSequence]
+    assert_allclose(weights, np.array([0, 10, 21, 33]) / 33, rtol=METERSET_ROUNDING)
+    for segment, start, end in zip(swept, beam.ControlPointSequence[:-1], beam.ControlPointSequence[1:], strict=True):
+        for n, point in enumerate((start, end)):
+            assert_allclose(leaves_of(point), [tips[n] for tips in segment.ends_mm], atol=POSITION_ROUNDING_MM)
+    assert check_plan(dataset) == ()
 
 
 def test_the_meterset_stands_still_while_leaves_move_and_ends_at_one(tmp_path):

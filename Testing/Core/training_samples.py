@@ -1,7 +1,6 @@
-"""A small labelled cohort: phantoms of a water box whose target lies elsewhere in each."""
+"""A small labeled cohort: phantoms of a water box whose target lies elsewhere in each."""
 
 from dataclasses import replace
-from multiprocessing import dummy
 
 from Core.dicom_samples import Roi, circle
 from Core.pipeline_samples import BODY, CORD, PLANES, a_study
@@ -10,7 +9,6 @@ from deeprt.cohort.labels import LabelSettings, label_patient, write_labels
 from deeprt.cohort.scenarios import ScenarioSettings
 from deeprt.machine_file import read_machine
 from deeprt.orientation.teacher import CandidateSettings
-from deeprt.training import dataset
 from deeprt.training.cohort import labels_file, read_cohort, real_cohort, write_cohort
 
 # As many candidates as the paper's network needs at least; a run of two beams and two random starts of one beam.
@@ -38,8 +36,3 @@ def label(folder):
         labels = label_patient(patient.load(), read_machine(cohort.machine), cohort.labels, seed=patient.seed)
         write_labels(labels, labels_file(folder, patient))
     return cohort
-
-
-def without_processes(monkeypatch):
-    """Prepare inputs in this process: a new one takes seconds to begin."""
-    monkeypatch.setattr(dataset, "get_context", lambda method: dummy)

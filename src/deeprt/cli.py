@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from types import FrameType
 
 from deeprt import __version__
-from deeprt.commands import beams, cohort, commission, dose, evaluate, plan, train
+from deeprt.commands import beams, cohort, commission, dose, evaluate, fluence, plan, train
 from deeprt.commands.options import RESEARCH_ONLY
 from deeprt.errors import InputError
 
 COMMANDS = {
     "plan": plan,
+    "fluence": fluence,
     "beams": beams,
     "dose": dose,
     "evaluate": evaluate,

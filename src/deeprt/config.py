@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import cattrs
 
 from deeprt.case import PatientCase
-from deeprt.delivery.step_and_shoot import SequencingSettings
+from deeprt.delivery.sequencing import SequencingSettings
 from deeprt.errors import InputError
 from deeprt.evaluation.criteria import Criterion
+from deeprt.evaluation.normalization import Normalization
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.fluence.specification import ObjectiveSpec
 from deeprt.orientation.selection import SelectionMethod
@@ -68,7 +69,10 @@ class FluenceSettings:
 
     Parameters
     ----------
-    method : optimize, or a network's prediction
+    method : optimize, or a network's prediction from a wished dose, without inverse planning
+    network : file of the network that predicts; the shipped one if None
+    n_refinements : iterations that pull the dose of a prediction to the wished one
+    quick : optimization of the wished dose, where none is given
     beamlet_width_mm : along leaf travel
     margin_mm : around the targets, at the isocenter plane, within which beamlets are open
     smoothness : objective weight, Gy², of the mean squared relative difference between neighboring beamlets
@@ -77,29 +81,22 @@ class FluenceSettings:
     """
 
     method: Literal["optimize", "network"] = "optimize"
+    network: str | None = None
+    n_refinements: int = 0
     beamlet_width_mm: float = 2.5
     margin_mm: float = 5.0
     smoothness: float = 500.0
     background_share: float = 0.1
     solver: SolverSettings = SolverSettings(max_iterations=200, tolerance=1e-4)
+    quick: SolverSettings = SolverSettings(max_iterations=40, tolerance=1e-3)
 
     def __post_init__(self) -> None:
-        if self.beamlet_width_mm <= 0 or self.margin_mm < 0 or self.smoothness < 0:
-            raise InputError("Fluence: beamlet_width_mm must be positive, margin_mm and smoothness not negative.")
+        if self.beamlet_width_mm <= 0 or min(self.margin_mm, self.smoothness, self.n_refinements) < 0:
+            raise InputError(
+                "Fluence: beamlet_width_mm must be positive, margin_mm, smoothness and n_refinements not negative."
+            )
         if not 0 < self.background_share <= 1:
             raise InputError(f"Fluence: background_share must lie above 0 and up to 1, got {self.background_share:g}.")
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """``volume_percent`` of the target of highest prescription gets at least ``dose_percent`` of its prescription."""
-
-    volume_percent: float = 95.0
-    dose_percent: float = 98.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.volume_percent <= 100 or not 0 < self.dose_percent <= 200:
-            raise InputError("Normalization: volume_percent must lie in 0 to 100, dose_percent in 0 to 200.")
 
 
 @dataclass(frozen=True)

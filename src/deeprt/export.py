@@ -142,7 +142,7 @@ def _write_study(result: PlanResult, folder: Path, image_case: PatientCase) -> N
 
 
 def _write_report(result: PlanResult, folder: Path) -> None:
-    versions = versions_of(_VERSIONED) | {"threads": str(torch.get_num_threads())}
+    versions = versions_of() | {"threads": str(torch.get_num_threads())}
     contents = ReportContents(
         case=result.case,
         plan=result.plan,
@@ -160,7 +160,7 @@ def _write_report(result: PlanResult, folder: Path) -> None:
     write_report(folder, contents)
 
 
-def versions_of(packages: Sequence[str]) -> dict[str, str]:
+def versions_of(packages: Sequence[str] = _VERSIONED) -> dict[str, str]:
     """Versions of DeepRT, Python and some packages, by name."""
     versions = {"deeprt": __version__, "python": platform.python_version()}
     return versions | {name: importlib.metadata.version(name) for name in packages}

@@ -1,12 +1,20 @@
-"""Files that appear under their names only when they are whole."""
+"""Files that appear under their names only when they are whole, and arrays in such files."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeprt.errors import InputError
 
 
 def write_all_whole(folder: Path, files: Mapping[str, str]) -> None:
@@ -37,3 +45,26 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, text: str) -> None:
     """Write one file; as `write_all_whole`."""
     write_all_whole(path.parent, {path.name: text})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays, or what numpy makes arrays of, by name into one compressed ``.npz`` file; as `whole_file`."""
+    with whole_file(path) as scratch:
+        np.savez_compressed(scratch, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an ``.npz`` file; the file cannot run code.
+
+    Raises
+    ------
+    InputError
+        If the file is not whole; a file that is missing is a `FileNotFoundError`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"'{path}' cannot be read ({str(error).rstrip('.')}).") from error

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,15 +15,18 @@ from torch import Tensor
 
 from deeprt.beams import Beam, BeamAngles, BeamSelection, place_beams
 from deeprt.case import PatientCase, with_tuning_structures
-from deeprt.config import DEFAULT_MACHINE, Normalization, PlanningConfig, Protocol
+from deeprt.config import DEFAULT_MACHINE, PlanningConfig, Protocol
 from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
 from deeprt.delivery.segments import DeliverablePlan
-from deeprt.delivery.step_and_shoot import SequencingSettings, sequence
+from deeprt.delivery.sequencing import SequencingSettings
+from deeprt.delivery.sliding_window import sequence_sliding_window
+from deeprt.delivery.step_and_shoot import sequence
 from deeprt.delivery.violations import violations
 from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.errors import InputError
-from deeprt.evaluation.dvh import structure_dvh
 from deeprt.evaluation.evaluate import PlanReport, evaluate
+from deeprt.fluence.mimicking import mimicking_problem
+from deeprt.fluence.predict import predict_fluence
 from deeprt.fluence.problem import FluenceProblem, Roughness, sample_voxels
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.fluence.solvers import SolverSettings, solve
@@ -32,7 +35,7 @@ from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
 from deeprt.orientation.selection import select_beams
 from deeprt.preparation import with_prescriptions
-from deeprt.progress import Progress, Silent
+from deeprt.progress import Progress, Silent, TimedSteps
 from deeprt.structures import Role
 
 _SEGMENT_SOLVER = SolverSettings(max_iterations=100, tolerance=1e-5)
@@ -70,23 +73,31 @@ class PlanResult:
     notes: tuple[str, ...]
 
 
-def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | None = None) -> PlanResult:
-    """Plan a case: choose beams, optimize fluence, sequence it, compute and evaluate the dose of the segments.
+def plan_case(
+    case: PatientCase,
+    config: PlanningConfig,
+    progress: Progress | None = None,
+    *,
+    wished_gy: NDArray[np.float32] | None = None,
+) -> PlanResult:
+    """Plan a case: choose beams, find fluence, sequence it, compute and evaluate the dose of the segments.
+
+    Parameters
+    ----------
+    wished_gy : (n_k, n_j, n_i) whole course, on the case's grid, from which a network predicts fluence; a quick
+        optimization makes one if None. It is not used where fluence is optimized
 
     Raises
     ------
     InputError
         If the case or the configuration does not allow a plan; the message says why.
     """
-    steps = _Steps(progress or Silent())
+    steps = TimedSteps(progress or Silent())
     machine = read_machine(config.machine or DEFAULT_MACHINE)
     device = torch_device(config.device)
     protocol, case, notes = with_prescriptions(case, config)
     case = with_tuning_structures(case)
     normalization = config.normalization or protocol.normalization
-
-    if config.fluence.method != "optimize":
-        raise InputError("Fluence by network is not available in this version; use --fluence optimize.")
 
     with steps.timed("beams"):
         selection = choose_beams(case, machine, config, device, steps.progress)
@@ -94,14 +105,19 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
     with steps.timed("dose influence"):
         influence = dose_influence(case, beams, machine, device=device, progress=steps.progress)
     with steps.timed("fluence"):
-        problem = fluence_problem(case, influence, protocol, config)
-        solution = optimize_fluence(case, influence, problem, config.fluence.solver, steps.progress)
-        solution = _normalized_solution(case, solution, normalization)
+        found = find_fluence(case, influence, machine, protocol, config, wished_gy, steps.progress)
+        factor = partial(normalization.factor, case, wished_gy=found.wished_gy)
+        solution = _scaled(found.solution, factor(found.solution.dose_gy))
     with steps.timed("segments"):
         plan = _sequenced(case, beams, solution, machine, config.sequencing)
-        plan = optimize_segment_mu(plan, influence, problem)
+        if config.sequencing.technique == "step-and-shoot":
+            plan = optimize_segment_mu(plan, influence, found.problem)
+        else:  # Fewer monitor units alone would need faster leaves: scale the fluence by the dose it gives.
+            delivered = _scaled(solution, factor(dose_of_plan(plan, influence)))
+            plan = _sequenced(case, beams, delivered, machine, config.sequencing)
     with steps.timed("dose"):
-        plan, dose_gy = normalize(case, plan, dose_of_plan(plan, influence), normalization)
+        dose_gy = dose_of_plan(plan, influence)
+        plan, dose_gy = normalize(plan, dose_gy, factor(dose_gy))
     with steps.timed("evaluation"):
         goals = config.goals or protocol.goals
         report = evaluate(case, dose_gy, goals)
@@ -111,8 +127,54 @@ def plan_case(case: PatientCase, config: PlanningConfig, progress: Progress | No
         raise InputError(f"The plan cannot be delivered by {machine.name}: {problems[0]}")
     return PlanResult(
         config, protocol, case, selection, solution, plan, dose_gy, report, ideal_report,
-        steps.timing_s, peak_memory_mb(), case.notes + notes + selection.notes,
+        steps.timing_s, peak_memory_mb(), case.notes + notes + selection.notes + found.notes,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFluence:
+    """Fluence, and what it was found for.
+
+    Parameters
+    ----------
+    problem : that it solves, and that monitor units of segments are fitted to
+    wished_gy : dose it was predicted from, None where it was optimized
+    notes : what was assumed, one sentence each
+    """
+
+    problem: FluenceProblem
+    solution: FluenceSolution
+    wished_gy: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_fluence(
+    case: PatientCase,
+    influence: DoseInfluence,
+    machine: Machine,
+    protocol: Protocol,
+    config: PlanningConfig,
+    wished_gy: NDArray[np.float32] | None,
+    progress: Progress | None = None,
+) -> FoundFluence:
+    """Optimize the fluence of all beams, or let a network predict it from a wished dose."""
+    settings, problem = config.fluence, fluence_problem(case, influence, protocol, config)
+    notes: tuple[str, ...] = ()
+    if settings.method == "optimize":
+        return FoundFluence(problem, optimize_fluence(case, influence, problem, settings.solver, progress))
+    if wished_gy is None:
+        wished_gy = optimize_fluence(case, influence, problem, settings.quick, progress).dose_gy
+        notes = ("The wished dose, from which fluence was predicted, comes from a quick optimization.",)
+    solution = predict_fluence(
+        case,
+        influence,
+        machine,
+        wished_gy,
+        network=None if settings.network is None else Path(settings.network),
+        n_refinements=settings.n_refinements,
+        progress=progress,
+    )
+    return FoundFluence(mimicking_problem(problem.operator, wished_gy, case.n_fractions), solution, wished_gy, notes)
 
 
 def fluence_problem(
@@ -195,31 +257,19 @@ def optimize_segment_mu(plan: DeliverablePlan, influence: DoseInfluence, problem
 
 
 def normalize(
-    case: PatientCase, plan: DeliverablePlan, dose_gy: NDArray[np.float32], rule: Normalization
+    plan: DeliverablePlan, dose_gy: NDArray[np.float32], factor: float
 ) -> tuple[DeliverablePlan, NDArray[np.float32]]:
-    """Scale monitor units and dose to the wished coverage of the target of highest prescription."""
-    factor = _coverage_factor(case, dose_gy, rule)
+    """Scale monitor units and dose."""
     mu = [s.mu * factor for s in plan.segments]
     return with_segment_mu(plan, mu), (dose_gy * factor).astype(np.float32)
 
 
-def _normalized_solution(case: PatientCase, solution: FluenceSolution, rule: Normalization) -> FluenceSolution:
-    factor = _coverage_factor(case, solution.dose_gy, rule)
+def _scaled(solution: FluenceSolution, factor: float) -> FluenceSolution:
     return replace(
         solution,
         fluence_mu=tuple(m * factor for m in solution.fluence_mu),
         dose_gy=(solution.dose_gy * factor).astype(np.float32),
     )
-
-
-def _coverage_factor(case: PatientCase, dose_gy: NDArray[np.float32], rule: Normalization) -> float:
-    target = case.targets[0]
-    reached = structure_dvh(dose_gy, target.fraction, case.grid.voxel_volume_cc).dose_at_volume(rule.volume_percent)
-    if not reached > 0:
-        raise InputError(
-            f"No dose reaches {rule.volume_percent:g} % of {target.name}; check the isocenter and the beams."
-        )
-    return rule.dose_percent / 100 * (target.prescription_gy or 0.0) / reached
 
 
 def choose_beams(
@@ -260,8 +310,9 @@ def _sequenced(
     machine: Machine,
     settings: SequencingSettings,
 ) -> DeliverablePlan:
+    sequencer = sequence if settings.technique == "step-and-shoot" else sequence_sliding_window
     try:
-        return sequence(beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=settings)
+        return sequencer(beams, solution.fluence_mu, machine, n_fractions=case.n_fractions, settings=settings)
     except ValueError as error:  # fluence that these settings and this machine cannot deliver
         raise InputError(str(error)) from error
 
@@ -283,19 +334,3 @@ def peak_memory_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # macOS counts bytes, Linux kilobytes
-
-
-@dataclass
-class _Steps:
-    """Times the steps and announces them."""
-
-    progress: Progress
-    timing_s: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        self.progress.step(name, 0.0)
-        start = time.perf_counter()
-        yield
-        self.timing_s[name] = round(time.perf_counter() - start, 3)
-        self.progress.step(name, 1.0)

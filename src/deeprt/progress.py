@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
@@ -79,3 +81,20 @@ class Bars(AbstractContextManager["Bars"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass
+class TimedSteps:
+    """Announces the steps of some work, and times them."""
+
+    progress: Progress
+    timing_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Announce a step, and note its seconds when it is done."""
+        self.progress.step(name, 0.0)
+        start = time.perf_counter()
+        yield
+        self.timing_s[name] = round(time.perf_counter() - start, 3)
+        self.progress.step(name, 1.0)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
-from deeprt.cohort.scenarios import Scenario, ScenarioSettings, draw_scenarios
+from deeprt.cohort.scenarios import ScenarioSettings, draw_scenarios
 from deeprt.errors import InputError
-from deeprt.files import whole_file
+from deeprt.files import read_arrays, write_arrays
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.machine import Machine
 from deeprt.orientation.candidates import candidate_beams
@@ -26,7 +23,7 @@ from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selectio
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
 
-_COUNTS = ("candidates", "voxel_mm", "beamlet_mm", "image_pixel_mm", "margin_mm", "background_share", "solver")
+_FOLLOWED = ("candidates", "voxel_mm", "beamlet_mm", "image_pixel_mm", "margin_mm", "background_share", "solver")
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ class LabelSettings:
     def digest(self) -> str:
         """Hash of those settings that labels follow from, by which labels of other settings are told apart."""
         selection = asdict(self.selection)
-        counts = {name: selection[name] for name in _COUNTS}
-        return hashlib.sha256(json.dumps([counts, asdict(self.scenarios)], sort_keys=True).encode()).hexdigest()[:16]
+        followed = {name: selection[name] for name in _FOLLOWED}
+        return hashlib.sha256(json.dumps([followed, asdict(self.scenarios)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,15 +133,14 @@ def label_patient(
     rows = np.stack([weights_row(names, s.weights) for s in scenarios])
     weightings = [weights_from(names, row) for row in rows]  # as they are stored, in single precision
     problem, _ = selection_problem(case, machine, settings.selection, weightings=weightings, seed=seed)
-    runs, states = [], _States([], [], [], [])
+    n_beams, runs, states = settings.scenarios.n_beams, [], _States([], [], [], [])
     for n, scenario in enumerate(scenarios):
         report.step("labels", n / len(scenarios), f"scenario {n + 1} of {len(scenarios)}")
         if scenario.given:
-            states.add_start(n, problem.only(n), scenario)
+            states.add_start(n, problem.only(n), scenario.given)
         else:
-            runs.append(states.add_run(n, problem.only(n), scenario))
+            runs.append(states.add_run(n, problem.only(n), n_beams))
     report.step("labels", 1.0)
-    n_beams = settings.scenarios.n_beams
     run_chosen = np.full((len(runs), n_beams), -1, np.int64)
     for row, (beams, _) in zip(run_chosen, runs, strict=True):
         row[: len(beams)] = beams
@@ -173,18 +169,18 @@ class _States:
     fitness: list[NDArray[np.float32]]
     objective: list[float]
 
-    def add_run(self, number: int, problem: SelectionProblem, scenario: Scenario) -> tuple[tuple[int, ...], float]:
+    def add_run(self, number: int, problem: SelectionProblem, n_beams: int) -> tuple[tuple[int, ...], float]:
         """Add the states of a full run; returns its beams and their objective."""
-        run = generate_columns(problem, scenario.n_beams)[0]
+        run = generate_columns(problem, n_beams)[0]
         for step in range(run.n_steps):
             self._add(number, run.chosen[:step], run.fitness[step], run.objectives[step])
         return run.chosen, run.objectives[-1]
 
-    def add_start(self, number: int, problem: SelectionProblem, scenario: Scenario) -> None:
+    def add_start(self, number: int, problem: SelectionProblem, given: tuple[int, ...]) -> None:
         """Add the state of given beams."""
-        multipliers, objective = solve_limited(problem, [scenario.given], {})
+        multipliers, objective = solve_limited(problem, [given], {})
         fitness = fitness_of(problem.reduced_costs(multipliers))[0].astype(np.float32)
-        self._add(number, scenario.given, fitness, float(objective[0]))
+        self._add(number, given, fitness, float(objective[0]))
 
     def _add(self, number: int, chosen: Sequence[int], fitness: NDArray[np.float32], objective: float) -> None:
         self.scenario.append(number)
@@ -195,9 +191,7 @@ class _States:
 
 def write_labels(labels: PatientLabels, file: Path) -> None:
     """Write labels, about 40 kB a patient, under a temporary name first."""
-    arrays: dict[str, Any] = {name: value for name, value in vars(labels).items() if isinstance(value, np.ndarray)}
-    with whole_file(file) as scratch:
-        np.savez_compressed(scratch, structures=np.array(labels.structures), digest=labels.digest, **arrays)
+    write_arrays(file, vars(labels))
 
 
 def read_labels(file: Path) -> PatientLabels:
@@ -206,14 +200,11 @@ def read_labels(file: Path) -> PatientLabels:
     Raises
     ------
     InputError
-        If the file is not whole; a file that is missing is a `FileNotFoundError`.
+        If the file holds no labels; a file that is missing is a `FileNotFoundError`.
     """
+    content = read_arrays(file)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
         structures = tuple(str(s) for s in content.pop("structures"))
         return PatientLabels(structures=structures, digest=str(content.pop("digest")), **content)
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"The labels '{file}' cannot be read ({error}); label the patient again.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{file}' cannot be read as labels ({str(error).rstrip('.')}).") from error

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import json
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from deeprt.case import PatientCase
 from deeprt.dicom.external import external_from_ct
 from deeprt.errors import InputError
+from deeprt.files import read_arrays
 from deeprt.geometry import Grid
 from deeprt.roles import propose_role
 from deeprt.structures import Role, Structure
@@ -154,12 +153,9 @@ def _read_packed(file: Path) -> tuple[Volume, dict[str, Volume], NDArray[np.floa
 
 def _load_packed(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return read_arrays(file)
     except FileNotFoundError as error:
         raise InputError(f"'{file}' does not exist.") from error
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"'{file}' is no packed OpenKBP patient, or damaged ({error}).") from error
 
 
 def _volume(arrays: dict[str, NDArray[Any]], name: str, file: Path) -> NDArray[Any]:

@@ -28,13 +28,11 @@ class Scenario:
     Parameters
     ----------
     weights : organ weights
-    given : candidates that are chosen already
-    n_beams : beams up to which column generation goes on
+    given : candidates that are chosen already; none in a full run
     """
 
     weights: OrganWeights
     given: tuple[int, ...]
-    n_beams: int
 
 
 @dataclass(frozen=True)
@@ -82,10 +80,10 @@ def draw_scenarios(
     rng: np.random.Generator, case: PatientCase, n_candidates: int, settings: ScenarioSettings = ScenarioSettings()
 ) -> tuple[Scenario, ...]:
     """Draw the scenarios of a patient: full runs first, then random starts."""
-    runs = [Scenario(draw_weights(rng, case), (), settings.n_beams) for _ in range(settings.n_runs)]
+    runs = [Scenario(draw_weights(rng, case), ()) for _ in range(settings.n_runs)]
     starts = []
     for n in range(settings.n_starts):
         size = 1 + n % (settings.n_beams - 1)
         given = tuple(int(b) for b in rng.choice(n_candidates, size, replace=False))
-        starts.append(Scenario(draw_weights(rng, case), given, size + 1))
+        starts.append(Scenario(draw_weights(rng, case), given))
     return (*runs, *starts)

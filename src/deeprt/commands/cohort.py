@@ -27,7 +27,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     make = parts.add_parser(
         "make",
         help="list patients and split them",
-        description="List patients, split them for development and test, and say how they are labelled; "
+        description="List patients, split them for development and test, and say how they are labeled; "
         "writes cohort.json.",
     )
     make.set_defaults(run=make_cohort)
@@ -127,7 +127,7 @@ def label_patients(options: argparse.Namespace) -> int:
         raise InputError(f"--jobs must be at least 1, got {options.jobs}.")
     progress = shared.progress_of(options)
     try:
-        n_labelled = label_cohort(options.folder, n_jobs=options.jobs, progress=progress)
+        n_labeled = label_cohort(options.folder, n_jobs=options.jobs, progress=progress)
     except OSError as error:
         raise InputError(f"Cannot write labels to '{options.folder}': {error.strerror}.") from error
     except KeyboardInterrupt:
@@ -135,5 +135,5 @@ def label_patients(options: argparse.Namespace) -> int:
         return 130
     if isinstance(progress, Bars):
         progress.close()
-        print(f"{n_labelled} patients labelled, in {options.folder / LABELS_FOLDER}. {shared.RESEARCH_ONLY}")
+        print(f"{n_labeled} patients labeled, in {options.folder / LABELS_FOLDER}. {shared.RESEARCH_ONLY}")
     return 0

@@ -114,17 +114,17 @@ def _evaluated(
     from deeprt.export import versions_of
 
     versions = versions_of(_VERSIONED)
-    shown, notes = _read(dose, case)
+    shown, notes = read_dose(dose, case)
     if reference is None:
         report = evaluate(case, shown.dose_gy, settings.goals)
         return EvaluationContents(case, shown, report, versions=versions, notes=(*case.notes, *notes))
-    other, more_notes = _read(reference, case)
+    other, more_notes = read_dose(reference, case)
     comparison = compare(case, shown.dose_gy, other.dose_gy, settings)
     notes = (*case.notes, *notes, *more_notes)
     return EvaluationContents(case, shown, comparison.report, other, comparison, versions, tuple(dict.fromkeys(notes)))
 
 
-def _read(path: Path, case: PatientCase) -> tuple[NamedDose, tuple[str, ...]]:
+def read_dose(path: Path, case: PatientCase) -> tuple[NamedDose, tuple[str, ...]]:
     """A dose on the case's grid, and notes; one that misses the patient or a target is refused."""
     from deeprt.dicom.read_dose import read_stored_dose
     from deeprt.evaluation.comparison_report import NamedDose

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeprt.commands import options as shared
-from deeprt.progress import Bars
+from deeprt.progress import Bars, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from deeprt.case import PatientCase
+    from deeprt.config import PlanningConfig
     from deeprt.pipeline import PlanResult
 
 
@@ -22,38 +27,79 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     shared.add_output_options(plan, "plan")
     shared.add_beam_options(plan)
     plan.add_argument("--fluence", choices=("optimize", "network"), help="how fluence is found")
+    add_fluence_options(plan)
     shared.add_run_options(plan)
+
+
+def add_fluence_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how fluence is predicted and delivered."""
+    add = command.add_argument
+    add("--refine", type=int, metavar="N", help="iterations that pull the dose of predicted fluence to the wished one")
+    add("--fluence-network", metavar="FILE", help="network that predicts fluence; the shipped one if absent")
+    add("--technique", choices=("step-and-shoot", "sliding-window"), help="how fluence is delivered")
 
 
 def run(options: argparse.Namespace) -> int:
     """Plan, and write the plan's folder."""
-    # Here, not above: torch takes seconds to load, and --help and wrong options should not wait for it.
-    from deeprt.export import check_output_folder, write_plan_folder
-    from deeprt.pipeline import plan_case
-    from deeprt.preparation import VIRTUAL_PROSTATE, load_case
-
-    config = shared.with_beam_options(shared.config_of(options), options)
+    config = config_of(options)
     if options.fluence is not None:
         config = replace(config, fluence=replace(config.fluence, method=options.fluence))
-    check_output_folder(options.out, overwrite=options.overwrite)
     progress = shared.progress_of(options)
+    case = loaded(options, config, progress)
+    result = planned(options, case, config, None, progress)
+    if isinstance(progress, Bars):
+        progress.close()
+        show_result(result, options.out)
+    return 0
+
+
+def config_of(options: argparse.Namespace) -> PlanningConfig:
+    """Configuration with the options of beams and fluence laid over it."""
+    config = shared.with_beam_options(shared.config_of(options), options)
+    given = {"n_refinements": options.refine, "network": options.fluence_network}
+    config = replace(config, fluence=replace(config.fluence, **{k: v for k, v in given.items() if v is not None}))
+    if options.technique is not None:
+        config = replace(config, sequencing=replace(config.sequencing, technique=options.technique))
+    return config
+
+
+def loaded(options: argparse.Namespace, config: PlanningConfig, progress: Progress) -> PatientCase:
+    """Load and show the case, once the folder for the plan is known to be free."""
+    # Here, not above: torch takes seconds to load, and --help and wrong options should not wait for it.
+    from deeprt.export import check_output_folder
+    from deeprt.preparation import load_case
+
+    check_output_folder(options.out, overwrite=options.overwrite)
     case = load_case(options.case, config, progress)
     if not options.json_progress:
         shared.show_case(case)
-    result = plan_case(case, config, progress)
+    return case
+
+
+def planned(
+    options: argparse.Namespace,
+    case: PatientCase,
+    config: PlanningConfig,
+    wished_gy: NDArray[np.float32] | None,
+    progress: Progress,
+) -> PlanResult:
+    """Plan the case, and write the plan's folder."""
+    from deeprt.export import write_plan_folder
+    from deeprt.pipeline import plan_case
+    from deeprt.preparation import VIRTUAL_PROSTATE, load_case
+
+    result = plan_case(case, config, progress, wished_gy=wished_gy)
     image_case = None
     if case.dicom is None and options.case != VIRTUAL_PROSTATE:
         image_case = load_case(options.case, replace(config, dose_grid_mm=None), progress)
     progress.step("export", 0.0)
     write_plan_folder(result, options.out, image_case=image_case)
     progress.step("export", 1.0, str(options.out))
-    if isinstance(progress, Bars):
-        progress.close()
-        _show_result(result, options.out)
-    return 0
+    return result
 
 
-def _show_result(result: PlanResult, folder: Path) -> None:
+def show_result(result: PlanResult, folder: Path) -> None:
+    """Print what the plan assumes, delivers and reaches."""
     for note in result.notes:
         print(f"  {note}")
     for beam, b in enumerate(result.plan.beams):

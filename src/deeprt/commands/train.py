@@ -1,10 +1,10 @@
-"""``deeprt train``: train a network on a labelled cohort."""
+"""``deeprt train``: train a network on a labeled cohort."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from deeprt.commands import options as shared
@@ -14,7 +14,7 @@ from deeprt.progress import Bars
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
-    train = commands.add_parser("train", help="train a network", description="Train a network on a labelled cohort.")
+    train = commands.add_parser("train", help="train a network", description="Train a network on a labeled cohort.")
     what = train.add_subparsers(required=True, metavar="WHAT")
     beams = what.add_parser(
         "beams",
@@ -29,12 +29,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--folds", type=int, default=6, metavar="N", help="number of rolling folds of the development patients")
     add("--fold", type=int, action="append", default=[], metavar="K", help="train only this fold, from 1")
     add("--epochs", type=int, metavar="N", help="epochs at most")
-    add("--steps", type=int, metavar="N", help="batches an epoch")
+    add("--steps", dest="steps_per_epoch", type=int, metavar="N", help="batches an epoch")
     add("--batch", type=int, metavar="N", help="scenarios a batch")
     add("--rate", type=float, metavar="RATE", help="learning rate of Adam")
     add("--patience", type=int, metavar="N", help="epochs without a better validation loss before it ends")
-    add("--budget", type=float, metavar="SECONDS", help="training time of a fold after which it ends")
-    add("--validate", type=int, metavar="N", help="scenarios of the validation data looked at after each epoch")
+    add("--budget", dest="budget_s", type=float, metavar="SECONDS", help="training time of a fold after which it ends")
+    looked_at = "scenarios of the validation data looked at after each epoch"
+    add("--validate", dest="n_validation", type=int, metavar="N", help=looked_at)
     add("--evaluate", type=int, default=0, metavar="N", help="scenarios drawn for each of the final losses; 0 for all")
     add("--seed", type=int, metavar="N", help="seed of weights, batches and augmentation")
     add("--release", type=Path, metavar="FILE", help="also write the best fold's network, for deeprt beams --network")
@@ -48,18 +49,9 @@ def run(options: argparse.Namespace) -> int:
     from deeprt.training.beams import DEFAULT_SETTINGS, PAPER_SETTINGS, train_beams
     from deeprt.training.release import release_beams
 
-    given = {
-        "epochs": options.epochs,
-        "steps_per_epoch": options.steps,
-        "batch": options.batch,
-        "rate": options.rate,
-        "patience": options.patience,
-        "budget_s": options.budget,
-        "n_validation": options.validate,
-        "seed": options.seed,
-    }
     usual = DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS
-    settings = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in vars(options).items() if name in asdict(usual) and value is not None}
+    settings = replace(usual, **given)
     if options.release is not None and (options.network != "default" or options.release.suffix != ".safetensors"):
         raise InputError("--release writes the default network only, into a file that ends in .safetensors.")
     if options.jobs < 1 or options.evaluate < 0:

@@ -56,13 +56,13 @@ class Openings:
 
 
 def segment_openings(plan: DeliverablePlan, beam_index: int) -> Openings:
-    """Openings of a beam's segments, whose leaves and jaws stand; one interval a segment."""
+    """Openings of a beam's segments, one interval a segment; the jaws stand."""
     segments, jaws = plan.segments_of(beam_index), plan.jaws[beam_index]
-    shape = (len(segments), 2, plan.machine.mlc.n_pairs)
+    shape = (-1, 2, plan.machine.mlc.n_pairs)
     return Openings(
         np.array([s.mu for s in segments], dtype=np.float64),
-        np.repeat([s.left_mm for s in segments], 2, axis=0).reshape(shape),
-        np.repeat([s.right_mm for s in segments], 2, axis=0).reshape(shape),
+        np.array([s.ends_mm[0] for s in segments]).reshape(shape),
+        np.array([s.ends_mm[1] for s in segments]).reshape(shape),
         np.tile([jaws.x1_mm, jaws.x2_mm, jaws.y1_mm, jaws.y2_mm], (len(segments), 1)),
     )
 

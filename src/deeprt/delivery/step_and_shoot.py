@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,44 +21,12 @@ from deeprt.delivery.leaf_fitting import (
     without_least,
 )
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
+from deeprt.delivery.sequencing import SequencingSettings, check_maps, field_of, for_all_pairs, with_margin
 from deeprt.delivery.violations import violations
-from deeprt.machine import Machine, Mlc
+from deeprt.machine import Machine
 
 logger = logging.getLogger(__name__)
 Float = NDArray[np.float64]
-
-_EDGE_TOLERANCE_MM = 1e-3  # rounding of leaf edges in files
-
-
-@dataclass(frozen=True)
-class SequencingSettings:
-    """How finely fluence maps are broken into segments.
-
-    Parameters
-    ----------
-    max_segments_per_beam : budget of each beam
-    max_levels : most fluence levels of the map whose decomposition the fit starts from
-    start_ratio : the decomposition may have this many times the budget; it is thinned out while fitting
-    max_rounds : of moving all leaves and fitting all monitor units
-    tolerance : the fit ends when a round lowers its error by less than this share
-    negligible : fluence below this share of a beam's maximum is not delivered
-    """
-
-    max_segments_per_beam: int = 12
-    max_levels: int = 30
-    start_ratio: float = 2.0
-    max_rounds: int = 40
-    tolerance: float = 1e-3
-    negligible: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.max_segments_per_beam < 1 or self.max_levels < 1 or self.start_ratio < 1:
-            raise ValueError("SequencingSettings: segments, levels and start_ratio must be at least 1.")
-        if self.max_rounds < 0 or self.tolerance < 0 or not 0 <= self.negligible < 1:
-            raise ValueError(
-                "SequencingSettings: max_rounds and tolerance must not be negative, negligible must lie in 0 to 1."
-            )
-
 
 _DEFAULT = SequencingSettings()
 
@@ -88,14 +55,13 @@ def sequence(
     ValueError
         If a map does not fit its beam or the leaves, is empty, or cannot be delivered within the machine's limits.
     """
-    if len(fluence_mu) != len(beams):
-        raise ValueError(f"There are {len(beams)} beams but {len(fluence_mu)} fluence maps.")
+    check_maps(beams, fluence_mu)
     jaws, segments = [], []
     for index, (beam, wished) in enumerate(zip(beams, fluence_mu, strict=True)):
-        field, first_pair = _field(beam, np.asarray(wished, np.float64), machine, settings)
+        field, first_pair = field_of(beam, np.asarray(wished, np.float64), machine, settings)
         shapes = _sequenced(field, beam, machine, settings)
         jaws.append(_jaws(field, first_pair, shapes, machine))
-        segments += _segments(index, field, first_pair, shapes)
+        segments += _segments(index, first_pair, shapes, machine)
         logger.info(
             "%s: %d segments, %.0f MU, fluence error %.1f %%",
             beam.name, shapes.mu.size, shapes.mu.sum(), 100 * fit_error(field, shapes),
@@ -104,45 +70,6 @@ def sequence(
     if broken := violations(plan):
         raise ValueError(f"{machine.name} cannot deliver this fluence: {broken[0]}")
     return plan
-
-
-def _field(beam: Beam, wished: Float, machine: Machine, settings: SequencingSettings) -> tuple[Field, int]:
-    """The part of a map that holds fluence, and the index of its first row's leaf pair."""
-    if wished.shape != beam.open_beamlets.shape:
-        raise ValueError(
-            f"Beam '{beam.name}': the fluence map has shape {wished.shape}, the beam {beam.open_beamlets.shape}."
-        )
-    if not np.all(np.isfinite(wished)) or wished.min() < 0:
-        raise ValueError(f"Beam '{beam.name}': fluence must be finite and not negative.")
-    if wished.max() == 0:
-        raise ValueError(f"Beam '{beam.name}': its fluence is zero everywhere; leave the beam out.")
-    edges = machine.mlc.leaf_edges_mm
-    pair = int(np.abs(edges - beam.y_edges_mm[0]).argmin())
-    leaves = edges[pair : pair + beam.y_edges_mm.size]
-    if leaves.size != beam.y_edges_mm.size or np.abs(leaves - beam.y_edges_mm).max() > _EDGE_TOLERANCE_MM:
-        raise ValueError(
-            f"Beam '{beam.name}': the rows of its fluence map are not the leaf pairs of {machine.name}; "
-            "place the beam with the machine's leaf widths."
-        )
-    used = wished > settings.negligible * wished.max()
-    rows, cols = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    x_edges = beam.x_edges_mm[cols[0] : cols[-1] + 2]
-    x1, x2 = _with_margin(x_edges[0], x_edges[-1], machine.jaws.margin_mm, machine.jaws.max_x_mm)
-    heights = np.diff(beam.y_edges_mm)[box[0]]
-    field = Field(np.pad(wished[box], ((1, 1), (0, 0))), x_edges, np.pad(heights, 1), x1, x2, _as_radiated(machine.mlc))
-    return field, pair + int(rows[0])
-
-
-def _as_radiated(mlc: Mlc) -> Mlc:
-    """Limits of the leaves for the edges of their fluence, which stand back from the tips by the offset."""
-    offset = mlc.tip_offset_mm
-    return replace(
-        mlc,
-        min_gap_mm=mlc.min_gap_mm + 2 * offset,
-        max_position_mm=mlc.max_position_mm + offset,
-        max_overtravel_mm=mlc.max_overtravel_mm - offset,
-    )
 
 
 def _sequenced(field: Field, beam: Beam, machine: Machine, settings: SequencingSettings) -> Shapes:
@@ -223,34 +150,23 @@ def _sweep(field: Field, share: Float, cols: NDArray[np.int64], n_levels: int) -
     return Shapes(left, right, opening.count.astype(np.float64))
 
 
-def _with_margin(low: float, high: float, margin: float, limit: float) -> tuple[float, float]:
-    return max(float(low) - margin, -limit), min(float(high) + margin, limit)
-
-
 def _jaws(field: Field, first_pair: int, shapes: Shapes, machine: Machine) -> JawOpening:
     """The rectangle around all openings of a beam, with the margin of the jaws."""
     edges, jaws = machine.mlc.leaf_edges_mm, machine.jaws
     is_open = coverage(shapes.left_mm, shapes.right_mm, field.x_edges_mm).sum(axis=2) > 0
     is_open[:, [0, -1]] = False
     pairs = first_pair - 1 + np.flatnonzero(is_open.any(axis=0))
-    x1, x2 = _with_margin(shapes.left_mm[is_open].min(), shapes.right_mm[is_open].max(), jaws.margin_mm, jaws.max_x_mm)
-    y1, y2 = _with_margin(edges[pairs[0]], edges[pairs[-1] + 1], jaws.margin_mm, jaws.max_y_mm)
+    x1, x2 = with_margin(shapes.left_mm[is_open].min(), shapes.right_mm[is_open].max(), jaws.margin_mm, jaws.max_x_mm)
+    y1, y2 = with_margin(edges[pairs[0]], edges[pairs[-1] + 1], jaws.margin_mm, jaws.max_y_mm)
     return JawOpening(x1, x2, y1, y2)
 
 
-def _segments(beam_index: int, field: Field, first_pair: int, shapes: Shapes) -> list[Segment]:
+def _segments(beam_index: int, first_pair: int, shapes: Shapes, machine: Machine) -> list[Segment]:
     """Segments for all pairs of the machine, in the order in which the openings' centers lie along +Xb."""
     width = shapes.right_mm - shapes.left_mm
     center = np.sum(width * (shapes.left_mm + shapes.right_mm), axis=1) / width.sum(axis=1)
-    n_inside = field.heights_mm.size - 2
-    offset = field.mlc.tip_offset_mm
-    n_each = [first_pair, *n_inside * [1], field.mlc.n_pairs - first_pair - n_inside]
-    return [
-        Segment(
-            beam_index,
-            np.repeat(shapes.left_mm[k] + offset, n_each),
-            np.repeat(np.maximum(shapes.right_mm[k] - offset, shapes.left_mm[k] + offset), n_each),  # rounding
-            float(shapes.mu[k]),
-        )
-        for k in np.argsort(center, kind="stable")
-    ]
+    mlc, offset = machine.mlc, machine.mlc.tip_offset_mm
+    left = shapes.left_mm + offset
+    right = np.maximum(shapes.right_mm - offset, left)  # rounding
+    left, right = (for_all_pairs(tips, first_pair, mlc) for tips in (left, right))
+    return [Segment(beam_index, left[k], right[k], float(shapes.mu[k])) for k in np.argsort(center, kind="stable")]

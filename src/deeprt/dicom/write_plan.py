@@ -21,7 +21,7 @@ _ANGLE_DIGITS = 1
 
 
 def plan_dataset(case: PatientCase, plan: DeliverablePlan, *, label: str, structure_set_uid: str) -> Dataset:
-    """Describe a plan as a planning system would: unapproved, step and shoot, two control points a segment.
+    """Describe a plan as a planning system would: unapproved, step and shoot or sliding window.
 
     Patient, study and frame of reference are those of the case; the series is new. IEC 61217 angles are DICOM's
     own, so they are written as they are, to 0.1 degrees. Leaves, jaws and isocenter are written to 0.01 mm.
@@ -124,8 +124,8 @@ def _beam(plan: DeliverablePlan, index: int, bolus_numbers: Sequence[int]) -> Da
     item = Dataset()
     item.BeamNumber = index + 1
     item.BeamName = beam.name
-    item.BeamDescription = f"step and shoot, {len(segments)} segments"
-    item.BeamType = "STATIC"
+    item.BeamDescription = f"{plan.technique}, {len(segments)} segments"
+    item.BeamType = "DYNAMIC" if plan.technique == "sliding window" else "STATIC"
     item.RadiationType = "PHOTON"
     item.TreatmentDeliveryType = "TREATMENT"
     item.TreatmentMachineName = plan.machine.name[:_SHORT_TEXT_LIMIT].strip()
@@ -161,18 +161,21 @@ def _limiting_devices(machine: Machine) -> list[Dataset]:
 
 
 def _control_points(segments: tuple[Segment, ...]) -> list[Dataset]:
-    """Two control points a segment: the meterset rises within a pair, the leaves move between pairs."""
+    """Describe where the leaves are, and which share of the meterset has been delivered.
+
+    Segments that stand have two control points each: the meterset rises within a pair, the leaves move between pairs.
+    Segments that move share theirs, for each begins where the last one ends.
+    """
     cumulative = np.cumsum([0.0, *(s.mu for s in segments)])
     weights = [decimal(w) for w in cumulative / cumulative[-1]]
     points: list[Dataset] = []
     for number, segment in enumerate(segments):
-        for weight in weights[number : number + 2]:
+        left, right = segment.ends_mm
+        for end in (1,) if segment.moves and number > 0 else (0, 1):
             item = Dataset()
             item.ControlPointIndex = len(points)
-            item.CumulativeMetersetWeight = weight
-            item.BeamLimitingDevicePositionSequence = [
-                _positions("MLCX", [*segment.left_mm, *segment.right_mm]),
-            ]
+            item.CumulativeMetersetWeight = weights[number + end]
+            item.BeamLimitingDevicePositionSequence = [_positions("MLCX", [*left[end], *right[end]])]
             points.append(item)
     return points
 

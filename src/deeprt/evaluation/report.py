@@ -93,6 +93,7 @@ def json_report(contents: ReportContents) -> dict[str, Any]:
             }
             for b, beam in enumerate(plan.beams)
         ],
+        "technique": plan.technique,
         "total_mu": plan.total_mu,
         "objective": {
             "value": float(solution.objective),

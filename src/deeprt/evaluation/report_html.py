@@ -68,7 +68,7 @@ def _summary(contents: ReportContents) -> str:
         d95, d2 = 100 * m.d95_gy / prescription, 100 * m.d2_gy / prescription
         facts.append((f"{m.d95_gy:.1f} Gy", f"{target.name} D95, {d95:.1f} %; D2 {m.d2_gy:.1f} Gy, {d2:.1f} %"))
     facts.append((f"{plan.total_mu:.0f} MU", "per fraction, all beams"))
-    facts.append((f"{len(plan.segments)}", f"segments in {len(plan.beams)} beams"))
+    facts.append((f"{len(plan.segments)}", f"segments in {len(plan.beams)} beams, {plan.technique}"))
     if report.goals:
         facts.append((f"{sum(g.met for g in report.goals)} of {len(report.goals)}", "goals met"))
     facts.append((f"{sum(contents.timing_s.values()):.1f} s", "planning time"))
@@ -115,7 +115,7 @@ def _beams_section(contents: ReportContents) -> str:
     head = ["#", "Beam", "Gantry / °", "Couch / °", "Collimator / °", "MU per fraction", "Segments"]
     isocenter = ", ".join(f"{x:.1f}" for x in plan.beams[0].isocenter_lps)
     facts = (
-        f"<p class='soft'>{escape(plan.machine.name)}, {plan.machine.energy_mv:g} MV, step and shoot. "
+        f"<p class='soft'>{escape(plan.machine.name)}, {plan.machine.energy_mv:g} MV, {plan.technique}. "
         f"Isocenter of beam 1 at ({isocenter}) mm LPS. Angles after IEC 61217.</p>"
     )
     drawing = figure(

@@ -41,9 +41,13 @@ class SquaredDeviation:
 
     Times ``w²/2`` and with ``m_i = 1`` it is the objective of Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880
     (2020), equation 16.
+
+    Parameters
+    ----------
+    dose_gy : p, of the structure or, (n_voxels,), of each of its voxels
     """
 
-    dose_gy: float
+    dose_gy: float | Tensor
 
     def value(self, dose: Tensor, measure: Tensor) -> Tensor:
         return _total(measure * (dose - self.dose_gy) ** 2)

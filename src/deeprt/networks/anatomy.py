@@ -37,11 +37,6 @@ class AnatomyInput:
     relative_prescription: NDArray[np.float32]
     shares: NDArray[np.uint8]
 
-    @property
-    def is_target(self) -> NDArray[np.bool_]:
-        """Which structures are targets, (n_structures,)."""
-        return self.relative_prescription > 0
-
 
 def anatomy_shares(case: PatientCase, *, voxel_mm: float = 7.0, n: int = 64) -> AnatomyInput:
     """Sample structures on a cube of n³ voxels whose middle is the isocenter; what lies outside of it is left out.

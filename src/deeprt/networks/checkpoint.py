@@ -67,15 +67,11 @@ class ModelCard:
         object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
 
 
-def save_checkpoint(file: Path, network: nn.Module, card: ModelCard, *, half: bool = True) -> ModelCard:
-    """Write weights (safetensors) and, beside them under the same name, their card (JSON).
+def save_checkpoint(file: Path, network: nn.Module, card: ModelCard) -> ModelCard:
+    """Write weights (safetensors, half precision) and, beside them under the same name, their card (JSON).
 
     Kind and configuration of the network stand in both. A weight rounded to half precision is off by up to 2⁻¹¹ of
     itself, and by 3e-8 if it is below 6e-5.
-
-    Parameters
-    ----------
-    half : write in half precision, as weights ship, instead of single precision
 
     Returns
     -------
@@ -84,9 +80,9 @@ def save_checkpoint(file: Path, network: nn.Module, card: ModelCard, *, half: bo
     Raises
     ------
     ValueError
-        If a weight is not finite, or not any more in half precision.
+        If a weight is not finite in half precision.
     """
-    state = {name: _portable(name, value, half) for name, value in network.state_dict().items()}
+    state = {name: _portable(name, value) for name, value in network.state_dict().items()}
     with whole_file(file) as scratch:
         save_file(state, scratch, {"network": card.network, "config": json.dumps(card.config)})
         card = replace(card, weights_sha256=_sha256(scratch))
@@ -175,10 +171,10 @@ def load_training_state(file: Path) -> dict[str, Any]:
     return state
 
 
-def _portable(name: str, value: Tensor, half: bool) -> Tensor:
-    value = value.detach().to("cpu", torch.float16 if half else torch.float32).contiguous()
+def _portable(name: str, value: Tensor) -> Tensor:
+    value = value.detach().to("cpu", torch.float16).contiguous()
     if not bool(value.isfinite().all()):
-        raise ValueError(f"Weights '{name}' are not finite{' in half precision' if half else ''}.")
+        raise ValueError(f"Weights '{name}' are not finite in half precision.")
     return value
 
 

@@ -6,9 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -21,6 +18,7 @@ import platformdirs
 
 from deeprt.beams import BeamAngles, BeamSelection
 from deeprt.case import PatientCase
+from deeprt.files import read_arrays, write_arrays
 from deeprt.machine import Machine
 from deeprt.orientation.teacher import CandidateSettings
 
@@ -71,8 +69,8 @@ def cached_selection(
         return replace(selection, source=f"{selection.source}, from the cache", timing_s={})
     except FileNotFoundError:
         pass
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        logger.warning("Beam selection made anew: its cache file cannot be read (%s).", error)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("Beam selection made anew, its cache file cannot be read: %s", error)
     selection = make()
     try:
         _write(selection, file)
@@ -83,43 +81,35 @@ def cached_selection(
 
 
 def _read(file: Path) -> BeamSelection:
-    with np.load(file, allow_pickle=False) as arrays:
-        about = json.loads(str(arrays["about"]))
-        return BeamSelection(
-            candidates=tuple(BeamAngles(*a) for a in arrays["candidates_deg"].tolist()),
-            chosen=tuple(arrays["chosen"].tolist()),
-            fitness=arrays["fitness"],
-            objectives=tuple(arrays["objectives"].tolist()),
-            n_given=about["n_given"],
-            source=about["source"],
-            timing_s=about["timing_s"],
-            notes=tuple(about["notes"]),
-        )
+    arrays = read_arrays(file)
+    about = json.loads(str(arrays["about"]))
+    return BeamSelection(
+        candidates=tuple(BeamAngles(*a) for a in arrays["candidates_deg"].tolist()),
+        chosen=tuple(arrays["chosen"].tolist()),
+        fitness=arrays["fitness"],
+        objectives=tuple(arrays["objectives"].tolist()),
+        n_given=about["n_given"],
+        source=about["source"],
+        timing_s=about["timing_s"],
+        notes=tuple(about["notes"]),
+    )
 
 
 def _write(selection: BeamSelection, file: Path) -> None:
-    """Write under a temporary name first, so that a file of this name is complete."""
     about = {
         "n_given": selection.n_given,
         "source": selection.source,
         "timing_s": dict(selection.timing_s),
         "notes": selection.notes,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=_PREFIX, suffix=".part", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(
-                stream,
-                candidates_deg=[(a.gantry_deg, a.couch_deg, a.collimator_deg) for a in selection.candidates],
-                chosen=np.array(selection.chosen, np.int64),
-                fitness=selection.fitness,
-                objectives=np.array(selection.objectives, np.float64),
-                about=json.dumps(about),
-            )
-        os.replace(scratch, file)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
+    arrays = {
+        "candidates_deg": [(a.gantry_deg, a.couch_deg, a.collimator_deg) for a in selection.candidates],
+        "chosen": np.array(selection.chosen, np.int64),
+        "fitness": selection.fitness,
+        "objectives": np.array(selection.objectives, np.float64),
+        "about": json.dumps(about),
+    }
+    write_arrays(file, arrays)
 
 
 def _remove_oldest(folder: Path, max_mb: float) -> None:

@@ -25,6 +25,7 @@ from deeprt.orientation.column_generation import SelectionProblem, best_priced, 
 from deeprt.orientation.predictor import FitnessPredictor
 from deeprt.progress import Progress, Silent
 
+_BRANCHING = 4  # most candidates that continue a set, no two of them within _APART_DEG
 _APART_DEG = 10.0  # of alternatives: a neighbor of a fitter candidate is hardly another choice
 _ROUNDING_DEG = 1e-6
 
@@ -35,7 +36,6 @@ def guided_search(
     n_beams: int,
     *,
     given: Sequence[int] = (),
-    branching: int = 4,
     budget_s: float,
     max_sets: int | None = None,
     progress: Progress | None = None,
@@ -55,7 +55,6 @@ def guided_search(
     predictor : of the problem's candidates; only further ones that were given may come behind them
     n_beams : in all, the given ones included
     given : candidates that every set begins with
-    branching : most candidates that continue a set, no two of them within 10°
     budget_s : for the search, looked at between two sets; solving the steps of the found set comes on top
     max_sets : most sets to solve, column generation's counted as one; unlimited if None
 
@@ -67,13 +66,13 @@ def guided_search(
     Raises
     ------
     ValueError
-        If the problem is a batch, the predictor has other candidates, or a limit is not positive.
+        If the problem is a batch, the predictor has other candidates, or ``max_sets`` is not positive.
     """
     check_single(problem)
-    if branching < 1 or (max_sets is not None and max_sets < 1):
-        raise ValueError(f"Guided search: branching and max_sets must be at least 1, got {branching} and {max_sets}.")
+    if max_sets is not None and max_sets < 1:
+        raise ValueError(f"Guided search: max_sets must be at least 1, got {max_sets}.")
     report, budget, most_sets = progress or Silent(), Budget(budget_s), max_sets or math.inf
-    guide = _Guide(problem, predictor, branching)
+    guide = _Guide(problem, predictor)
     tree, greedy = _Tree(guide, tuple(given), n_beams), None
     report.step("guided search", 0.0, "first set")
     best, column_generation_s = _first_set(problem, tree, len(given))
@@ -94,12 +93,12 @@ def guided_search(
 class _Guide:
     """Predicted fitness of the problem's candidates, and what continues a set by it."""
 
-    def __init__(self, problem: SelectionProblem, predictor: FitnessPredictor, branching: int) -> None:
+    def __init__(self, problem: SelectionProblem, predictor: FitnessPredictor) -> None:
         known = predictor.candidates
         if known != problem.candidates[: len(known)]:
             raise ValueError("Guided search: the predictor's candidates are not those of the problem.")
         self.spent_s = 0.0
-        self._problem, self._predictor, self._branching = problem, predictor, branching
+        self._problem, self._predictor = problem, predictor
         further = [int(separations_deg(known, a).argmin()) for a in problem.candidates[len(known) :]]
         self._columns = [*range(len(known)), *further]
 
@@ -116,7 +115,7 @@ class _Guide:
         # Unlike a reduced cost of zero, a predicted fitness of zero does not mean that nothing is gained.
         ranked = best_priced(self._problem, fitness, beams, first=-math.inf)
         fittest: list[int] = []
-        while ranked and len(fittest) < self._branching:
+        while ranked and len(fittest) < _BRANCHING:
             fittest.append(ranked[0])
             away_deg = separations_deg([candidates[b] for b in ranked], candidates[ranked[0]])
             ranked = [b for b, deg in zip(ranked, away_deg, strict=True) if deg >= _APART_DEG - _ROUNDING_DEG]

@@ -1,4 +1,4 @@
-"""The shipped network asked for the next beam: views of the candidates go in, fitness comes out."""
+"""A network asked for the next beam: views of the candidates go in, fitness comes out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from deeprt.beams import BeamAngles
 from deeprt.case import PatientCase, union
@@ -20,46 +21,78 @@ from deeprt.networks.angle_network import AngleConfig, AngleNetwork
 from deeprt.networks.checkpoint import ModelCard, load_network
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights
 from deeprt.orientation.views import FEATURES, CandidateViews, candidate_views
+from deeprt.progress import Progress
 
 KIND = "angle network"  # as in its model card
 SHIPPED = "deepboo.safetensors"
 
+KnownNetwork = tuple[ModelCard, AngleNetwork]
+"""A network that was read, after its card."""
+
 
 @dataclass(frozen=True, eq=False)
 class NetworkPredictor:
-    """A `deeprt.orientation.predictor.FitnessPredictor` by the network that ships with the package.
+    """A `deeprt.orientation.predictor.FitnessPredictor` by a network.
 
     Parameters
     ----------
-    network, card : as loaded
     views : of the patient, which hold the work that does not depend on the chosen beams
-    case, machine, settings : of the patient, for other weights
-    notes : where it is used outside what the network was trained on, one sentence each
+    patient_notes : where the patient lies outside what the network was trained on, one sentence each
+    n_beams_max : largest number of beams in a plan of the training; unknown if None
     """
 
-    network: AngleNetwork
-    card: ModelCard
+    network: nn.Module
     views: CandidateViews
-    case: PatientCase
-    machine: Machine
-    settings: CandidateSettings
-    notes: tuple[str, ...]
+    patient_notes: tuple[str, ...] = ()
+    n_beams_max: int | None = None
 
     @property
     def candidates(self) -> tuple[BeamAngles, ...]:
         """Beams whose fitness is predicted."""
         return self.views.problem.candidates
 
+    def notes(self, n_beams: int) -> tuple[str, ...]:
+        """Where a patient and a number of beams lie outside what the network was trained on, one sentence each."""
+        if self.n_beams_max is None or n_beams <= self.n_beams_max:
+            return self.patient_notes
+        more = f"The network has learned from plans of up to {self.n_beams_max} beams, not {n_beams}."
+        return (*self.patient_notes, more)
+
     def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
         """Predict the fitness, (n_candidates,), 0 to 1; chosen beams need not be candidates."""
-        features = torch.from_numpy(self.views.of(chosen))[None]
-        with torch.inference_mode():
-            return np.asarray(self.network(features, torch.from_numpy(self.views.axes))[0].numpy())
+        return predicted_fitness(self.network, self.views.of(chosen), self.views.axes)
+
+    def exchanged(
+        self,
+        chosen: Sequence[BeamAngles],
+        *,
+        n_kept: int,
+        n_sweeps: int,
+        selectable: NDArray[np.bool_],
+        min_separation_deg: float,
+        progress: Progress | None = None,
+    ) -> tuple[BeamAngles, ...]:
+        """Exchange beams for others that lower the coarse objective; the network has no part in it."""
+        return self.views.exchanged(
+            chosen,
+            n_kept=n_kept,
+            n_sweeps=n_sweeps,
+            selectable=selectable,
+            min_separation_deg=min_separation_deg,
+            progress=progress,
+        )
 
     def reweighted(self, weights: OrganWeights) -> NetworkPredictor:
         """Return the same patient's with other organ weights; rays are not traced again."""
-        settings = replace(self.settings, weights=weights)
-        return replace(self, settings=settings, views=self.views.reweighted(self.case, self.machine, settings))
+        return replace(self, views=self.views.reweighted(weights))
+
+
+def predicted_fitness(
+    network: nn.Module, features: NDArray[np.float32], axes: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Fitness of each candidate, (n_candidates,), for its features and the axes of all, see `CandidateViews`."""
+    with torch.inference_mode():
+        return np.asarray(network(torch.from_numpy(features)[None], torch.from_numpy(axes))[0].numpy())
 
 
 def network_predictor(
@@ -67,7 +100,7 @@ def network_predictor(
     machine: Machine,
     settings: CandidateSettings,
     *,
-    n_beams: int,
+    known: KnownNetwork | None = None,
     device: str = "cpu",
 ) -> NetworkPredictor:
     """Set the network up for a patient.
@@ -75,42 +108,38 @@ def network_predictor(
     Parameters
     ----------
     settings : candidates, constraints, organ weights, and the network's file
-    n_beams : wished, to say whether the network knows plans of that many
+    known : the network of that file, where it has been read already
 
     Raises
     ------
     InputError
         If the network's file is damaged.
     """
-    card, network = network_of(settings)
+    card, network = known or network_of(settings)
     views = candidate_views(case, machine, settings, device=device)[0]
-    return NetworkPredictor(
-        network, card, views, case, machine, settings, beyond_training(card, case, settings, n_beams)
-    )
+    return NetworkPredictor(network, views, beyond_training(card, case, settings), card.n_beams_max)
 
 
-def network_of(settings: CandidateSettings) -> tuple[ModelCard, AngleNetwork]:
-    """The network that settings ask for, and its card."""
+def network_of(settings: CandidateSettings) -> KnownNetwork:
+    """The network that settings ask for."""
     return shipped_network() if settings.network is None else _load(Path(settings.network))
 
 
 @cache
-def shipped_network() -> tuple[ModelCard, AngleNetwork]:
-    """The network that ships with the package, and its card."""
+def shipped_network() -> KnownNetwork:
+    """The network that ships with the package."""
     with resources.as_file(resources.files("deeprt") / "data" / "models") as folder:
         return _load(folder / SHIPPED)
 
 
-def beyond_training(card: ModelCard, case: PatientCase, settings: CandidateSettings, n_beams: int) -> tuple[str, ...]:
-    """Where a patient and a question lie outside what the network was trained on, one sentence each."""
+def beyond_training(card: ModelCard, case: PatientCase, settings: CandidateSettings) -> tuple[str, ...]:
+    """Where a patient and candidates lie outside what the network was trained on, one sentence each."""
     notes = []
     organs = {s.organ for s in case.structures}
     if missing := [o for o in card.organs if o not in organs]:
         notes.append(f"The network has learned from {card.site} patients; this one has no {' and no '.join(missing)}.")
     if settings.candidates != card.candidates:
         notes.append(f"The network has learned with candidates {card.candidates}, not {settings.candidates}.")
-    if n_beams > card.n_beams_max:
-        notes.append(f"The network has learned from plans of up to {card.n_beams_max} beams, not {n_beams}.")
     extent = targets_extent_mm(case)
     if np.any(extent > np.array(card.extent_mm) + 1):
         own, known = (" x ".join(f"{e:.0f}" for e in size) for size in (extent, card.extent_mm))
@@ -124,7 +153,7 @@ def targets_extent_mm(case: PatientCase) -> NDArray[np.float64]:
     return np.asarray(np.ptp(points, axis=0) + case.grid.spacing_mm)
 
 
-def _load(file: Path) -> tuple[ModelCard, AngleNetwork]:
+def _load(file: Path) -> KnownNetwork:
     card, network = load_network(file, {KIND: (AngleConfig, AngleNetwork)})
     assert isinstance(network, AngleNetwork)
     if network.config.n_features != len(FEATURES):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deeprt.beams import BeamAngles
 from deeprt.orientation.teacher import OrganWeights
+from deeprt.progress import Progress
 
 
 class FitnessPredictor(Protocol):
@@ -19,12 +20,35 @@ class FitnessPredictor(Protocol):
     def candidates(self) -> tuple[BeamAngles, ...]:
         """Beams whose fitness is predicted."""
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Where it is used outside what it was trained on, one sentence each."""
+    def notes(self, n_beams: int) -> tuple[str, ...]:
+        """Where it is used outside what it was trained on, for a plan of so many beams, one sentence each."""
 
     def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
         """Predict the fitness, (n_candidates,), 0 to 1; chosen beams need not be candidates."""
+
+    def exchanged(
+        self,
+        chosen: Sequence[BeamAngles],
+        *,
+        n_kept: int,
+        n_sweeps: int,
+        selectable: NDArray[np.bool_],
+        min_separation_deg: float,
+        progress: Progress | None = None,
+    ) -> tuple[BeamAngles, ...]:
+        """Exchange beams for better ones.
+
+        Parameters
+        ----------
+        n_kept : first beams of the chosen ones, which stay
+        n_sweeps : how often each of the others is put to the test
+        selectable : (n_candidates,) that may come in
+        min_separation_deg : between one that comes in and all others
+
+        Returns
+        -------
+        As many beams; those that came in are last
+        """
 
     def reweighted(self, weights: OrganWeights) -> FitnessPredictor:
         """Return the same patient's with other organ weights; it keeps the work that does not depend on them."""

@@ -43,14 +43,43 @@ def improve_by_exchange(
     ValueError
         If the problem is a batch, or the selection is one of other candidates.
     """
-    report, budget = progress or Silent(), Budget(budget_s)
-    check_single(problem)
+    budget = Budget(budget_s)
     if selection.candidates != problem.candidates:
         raise ValueError("Exchange search: the selection's candidates are not those of the problem.")
-    best = start = solved(problem, selection.chosen, {})
-    free = deque(selection.chosen[selection.n_given :])
+    start = solved(problem, selection.chosen, {})
+    best = exchanged(problem, start, n_given=selection.n_given, budget=budget, progress=progress)
+    given = min((start.objective, *selection.objectives[-1:]))
+    found = selection
+    if is_lower(problem, best.objective, given):
+        found = _recorded(problem, best, selection, f"{selection.source}, exchange search")
+    return replace(found, timing_s={**selection.timing_s, "exchange search": round(budget.spent_s, 3)})
+
+
+def exchanged(
+    problem: SelectionProblem,
+    start: BeamSet,
+    *,
+    n_given: int,
+    budget: Budget,
+    max_tried: int | None = None,
+    progress: Progress | None = None,
+) -> BeamSet:
+    """Exchange beams as `improve_by_exchange` does.
+
+    Parameters
+    ----------
+    n_given : first beams of the set, which are never removed
+    max_tried : most beams to remove; unlimited if None
+
+    Raises
+    ------
+    ValueError
+        If the problem is a batch.
+    """
+    check_single(problem)
+    report, best, free = progress or Silent(), start, deque(start.beams[n_given:])
     n_tried, n_in_vain = 0, 0
-    while n_in_vain < len(free) and not budget.is_spent:
+    while n_in_vain < len(free) and n_tried != max_tried and not budget.is_spent:
         message = f"{len(best.beams)} beams, {n_tried} exchanges tried, objective {best.objective:.5g}"
         report.step("exchange search", n_in_vain / len(free), message)
         removed = free.popleft()
@@ -58,12 +87,8 @@ def improve_by_exchange(
         free.append(removed if better is None else better.beams[-1])
         n_tried, n_in_vain = n_tried + 1, 0 if better else n_in_vain + 1
         best = better or best
-    given = min((start.objective, *selection.objectives[-1:]))
-    found = selection
-    if is_lower(problem, best.objective, given):
-        found = _recorded(problem, best, selection, f"{selection.source}, exchange search")
     report.step("exchange search", 1.0)
-    return replace(found, timing_s={**selection.timing_s, "exchange search": round(budget.spent_s, 3)})
+    return best
 
 
 def beam_search(

@@ -16,7 +16,7 @@ from deeprt.machine import Machine
 from deeprt.orientation.cache import cached_selection, selection_key
 from deeprt.orientation.column_generation import generate_columns
 from deeprt.orientation.guided_search import guided_search
-from deeprt.orientation.network_prediction import network_of, network_predictor
+from deeprt.orientation.network_prediction import KnownNetwork, network_of, network_predictor
 from deeprt.orientation.search import improve_by_exchange
 from deeprt.orientation.session import BeamSession
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
@@ -60,10 +60,12 @@ def select_beams(
         no_fitness = np.zeros((0, n_beams), np.float32)
         return BeamSelection(angles, tuple(range(n_beams)), no_fitness, (), 0, "equispaced", {})
 
+    known = network_of(settings) if method == "network" else None
+
     def make() -> BeamSelection:
-        if method == "network":
+        if known is not None:
             return _by_network(
-                case, machine, n_beams, settings, given=given, device=device, seed=seed, progress=progress
+                case, machine, known, n_beams, settings, given=given, device=device, seed=seed, progress=progress
             )
         problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
         selection = generate_columns(problem, n_beams, given=positions, progress=progress)[0]
@@ -75,7 +77,7 @@ def select_beams(
     if is_quick or not settings.cache:
         return make()
     # A file may come to hold another network.
-    how = f"network {network_of(settings)[0].weights_sha256}" if method == "network" else method
+    how = method if known is None else f"network {known[0].weights_sha256}"
     key = selection_key(case, machine, settings, n_beams=n_beams, given=given, method=how, seed=seed)
     return cached_selection(key, make)
 
@@ -83,6 +85,7 @@ def select_beams(
 def _by_network(
     case: PatientCase,
     machine: Machine,
+    known: KnownNetwork,
     n_beams: int,
     settings: CandidateSettings,
     *,
@@ -91,16 +94,17 @@ def _by_network(
     seed: int,
     progress: Progress | None,
 ) -> BeamSelection:
-    """Ask the network for one beam after the other; with time to improve, let the exact objective decide."""
+    """Ask the network for one beam after the other and exchange them; with time to improve, search instead."""
     report, start = progress or Silent(), time.perf_counter()
-    predictor = network_predictor(case, machine, settings, n_beams=n_beams, device=device)
+    predictor = network_predictor(case, machine, settings, known=known, device=device)
     set_up_s = time.perf_counter() - start
     if settings.improve_s > 0:
         problem, positions = selection_problem(case, machine, settings, given=given, device=device, seed=seed)
         selection = guided_search(
             problem, predictor, n_beams, given=positions, budget_s=settings.improve_s, progress=progress
         )
-        return replace(selection, notes=predictor.notes)
+        return replace(selection, notes=predictor.notes(n_beams))
+
     session = BeamSession(
         predictor,
         settings.weights,
@@ -108,17 +112,20 @@ def _by_network(
         excluded_deg=settings.exclude_deg,
         min_separation_deg=settings.min_separation_deg,
     )
-    for angles in given:
+    for position, angles in enumerate(given):
         session.add(angles)
+        session.lock(position)
     while len(session.state.beams) < n_beams:
         report.step("beams", len(session.state.beams) / n_beams, f"{len(session.state.beams)} of {n_beams}")
         session.add_best()
     report.step("beams", 1.0)
-    timing_s = {"set-up": round(set_up_s, 3), "prediction": round(time.perf_counter() - start - set_up_s, 3)}
+    predicted_s = time.perf_counter() - start - set_up_s
+    session.exchange(settings.sweeps, progress)
+    exchange_s = time.perf_counter() - start - set_up_s - predicted_s
+    timing_s = {"set-up": round(set_up_s, 3), "prediction": round(predicted_s, 3), "exchange": round(exchange_s, 3)}
     found = session.selection()  # with a fitness before each beam, the given ones too
-    return replace(
-        found, fitness=found.fitness[len(given) :], n_given=len(given), timing_s=timing_s, notes=predictor.notes
-    )
+    notes, n_given = predictor.notes(n_beams), len(given)
+    return replace(found, fitness=found.fitness[n_given:], n_given=n_given, timing_s=timing_s, notes=notes)
 
 
 def equispaced_angles(n_beams: int, *, first_gantry_deg: float = 0.0) -> tuple[BeamAngles, ...]:

@@ -17,6 +17,7 @@ from deeprt.errors import InputError
 from deeprt.orientation.candidates import excluded, separations_deg
 from deeprt.orientation.predictor import FitnessPredictor
 from deeprt.orientation.teacher import OrganWeights
+from deeprt.progress import Progress
 
 _SAME_DEG = 0.05  # central axes nearer than this are one beam: plans are written to a tenth of a degree
 _ROUNDING_DEG = 1e-6  # by which a separation that is just kept may seem too small
@@ -162,6 +163,27 @@ class BeamSession:
         """Keep a beam from being moved or removed, or no longer."""
         return self._replaced(position, replace(self._beam(position), locked=locked))
 
+    def exchange(self, n_sweeps: int = 1, progress: Progress | None = None) -> SessionState:
+        """Exchange beams that are not locked, each tried ``n_sweeps`` times, where that lowers the coarse objective.
+
+        What comes in is no more than a proposal: sectors and separation bind it. It takes the place of what goes.
+        """
+        if n_sweeps < 0:
+            raise InputError(f"The number of sweeps must not be negative, got {n_sweeps}.")
+        state = self._state
+        locked, free = ([b.angles for b in state.beams if b.locked is kept] for kept in (True, False))
+        found = self._predictor(state.weights).asked.exchanged(
+            [*locked, *free],
+            n_kept=len(locked),
+            n_sweeps=n_sweeps,
+            selectable=~excluded(self._candidates, state.excluded_deg),
+            min_separation_deg=max(state.min_separation_deg - _ROUNDING_DEG, _SAME_DEG),
+            progress=progress,
+        )
+        coming_in = (SessionBeam(angles) for angles in found if angles not in state.angles)
+        beams = tuple(b if b.angles in found else next(coming_in) for b in state.beams)
+        return self._enter(replace(state, beams=beams))
+
     def clear(self) -> SessionState:
         """Remove all beams but the locked ones."""
         return self._enter(replace(self._state, beams=tuple(b for b in self._state.beams if b.locked)))
@@ -237,7 +259,8 @@ class BeamSession:
         for angles in edited.angles:
             selectable &= separations_deg(self._candidates, angles) >= least_deg
         best = int(np.argmax(np.where(selectable, fitness, -np.inf))) if selectable.any() else None
-        return replace(edited, fitness=fitness, selectable=selectable, best=best, notes=predictor.notes)
+        notes = predictor.asked.notes(max(edited.n_beams, len(edited.beams)))
+        return replace(edited, fitness=fitness, selectable=selectable, best=best, notes=notes)
 
     def _predictor(self, weights: OrganWeights) -> _Remembering:
         for known, predictor in self._asked:
@@ -274,23 +297,19 @@ class _Remembering:
     """Asks a predictor once about a set, whatever the order of its beams."""
 
     def __init__(self, predictor: FitnessPredictor) -> None:
-        self._predictor = predictor
+        self.asked = predictor
         self._fitness: dict[frozenset[BeamAngles], NDArray[np.float32]] = {}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self._predictor.notes
 
     def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
         beams = frozenset(chosen)
         if beams not in self._fitness:
-            fitness = np.array(self._predictor.fitness(chosen), np.float32)
+            fitness = np.array(self.asked.fitness(chosen), np.float32)
             fitness.flags.writeable = False
             self._fitness[beams] = fitness
         return self._fitness[beams]
 
     def reweighted(self, weights: OrganWeights) -> _Remembering:
-        return _Remembering(self._predictor.reweighted(weights))
+        return _Remembering(self.asked.reweighted(weights))
 
 
 def _content(state: SessionState) -> tuple[object, ...]:

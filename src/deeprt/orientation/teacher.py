@@ -72,7 +72,8 @@ class CandidateSettings:
     margin_mm : around the targets within which beamlets are open
     background_share : of the patient's voxels outside targets, organs and ring that take part
     memory_mb : most that candidates' influences may take; others are set up anew at each step
-    improve_s : seconds that exchange search may take to improve the set; none if 0
+    improve_s : seconds that a search with the exact objective may take to improve the set; none if 0
+    sweeps : how often each beam that the network chose is put to the test against others, judged coarsely
     network : file of the network that is asked for beams; the shipped one if None
     cache : whether a selection made before, from the same case and settings, is taken from the user's cache
     weights : organ weights
@@ -89,6 +90,7 @@ class CandidateSettings:
     background_share: float = 0.05
     memory_mb: float = 4000.0
     improve_s: float = 0.0
+    sweeps: int = 1
     network: str | None = None
     cache: bool = True
     weights: OrganWeights = field(default_factory=OrganWeights)
@@ -97,11 +99,11 @@ class CandidateSettings:
     def __post_init__(self) -> None:
         if (
             min(self.voxel_mm, self.beamlet_mm, self.image_pixel_mm, self.memory_mb) <= 0
-            or min(self.margin_mm, self.min_separation_deg) < 0
+            or min(self.margin_mm, self.min_separation_deg, self.sweeps) < 0
         ):
             raise InputError(
                 "Beam selection: voxel_mm, beamlet_mm, image_pixel_mm and memory_mb must be positive, "
-                "margins not negative."
+                "margins and sweeps not negative."
             )
 
 

@@ -7,6 +7,7 @@ curve nearer to that of the fine teacher; what it is given of each candidate is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,9 +21,12 @@ from deeprt.beams import BeamAngles
 from deeprt.case import PatientCase
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.machine import Machine
+from deeprt.orientation.beam_sets import Budget, solved
 from deeprt.orientation.candidates import axes_of
 from deeprt.orientation.column_generation import SelectionProblem, fitness_of, solve_limited
+from deeprt.orientation.search import exchanged
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selection_problem
+from deeprt.progress import Progress
 
 FEATURES = (
     "fitness",  # reduced cost from 0 to 1, which the network corrects
@@ -73,11 +77,14 @@ class CandidateViews:
 
     Parameters
     ----------
+    case, machine : whose candidates they are
     problem : coarse, of one weighting
     settings : that it was made with
     first : prices without any beam; they do not depend on organ weights
     """
 
+    case: PatientCase
+    machine: Machine
     problem: SelectionProblem
     settings: CandidateSettings
     first: _Prices
@@ -89,11 +96,11 @@ class CandidateViews:
 
     def of(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
         """Features of every candidate for chosen beams, candidates or not, (n_candidates, len(FEATURES)) float32."""
-        positions = tuple(self._position(angles) for angles in chosen)
+        positions = tuple(self.position(angles) for angles in chosen)
         prices = self.first
         if chosen:
             # Always from the same start: the answer must not depend on what was asked before.
-            with _one_thread():
+            with one_thread():
                 multipliers, _ = solve_limited(self.problem, [positions], {})
                 prices = _prices(self.problem, multipliers)
         gain, first, top = prices.gain, self.first.gain, self.first.gain.max()
@@ -115,14 +122,42 @@ class CandidateViews:
         )
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def reweighted(self, case: PatientCase, machine: Machine, settings: CandidateSettings) -> CandidateViews:
-        """The same candidates with the organ weights of other settings; rays are not traced again."""
-        coarse = replace(self.settings, weights=settings.weights)
-        device = self.problem.pool.device
-        problem, _ = selection_problem(case, machine, coarse, device=str(device), pool=self.problem.pool)
+    def reweighted(self, weights: OrganWeights) -> CandidateViews:
+        """The same candidates with other organ weights; rays are not traced again."""
+        coarse, pool = replace(self.settings, weights=weights), self.problem.pool
+        problem, _ = selection_problem(self.case, self.machine, coarse, device=str(pool.device), pool=pool)
         return replace(self, problem=problem, settings=coarse)
 
-    def _position(self, angles: BeamAngles) -> int:
+    def exchanged(
+        self,
+        chosen: Sequence[BeamAngles],
+        *,
+        n_kept: int,
+        n_sweeps: int,
+        selectable: NDArray[np.bool_],
+        min_separation_deg: float,
+        progress: Progress | None = None,
+    ) -> tuple[BeamAngles, ...]:
+        """Exchange beams for others that lower the coarse objective, see `deeprt.orientation.predictor`."""
+        positions, pool = tuple(self.position(angles) for angles in chosen), self.problem.pool
+        problem = replace(
+            self.problem,
+            candidates=tuple(b.angles for b in pool.beams),
+            selectable=np.pad(selectable, (0, len(pool) - selectable.size)),  # others may stay, not come in
+            min_separation_deg=min_separation_deg,
+        )
+        with one_thread():
+            found = exchanged(
+                problem,
+                solved(problem, positions, {}),
+                n_given=n_kept,
+                budget=Budget(math.inf),
+                max_tried=n_sweeps * (len(chosen) - n_kept),
+                progress=progress,
+            )
+        return tuple(problem.candidates[b] for b in found.beams)
+
+    def position(self, angles: BeamAngles) -> int:
         """Of a beam in the pool, which one that is no candidate joins."""
         pool = self.problem.pool
         for n, beam in enumerate(pool.beams):
@@ -166,14 +201,14 @@ def candidate_views(
     )
     batch, _ = selection_problem(case, machine, coarse, weightings=weightings, device=device)
     first = batch.only(0)
-    with _one_thread():
+    with one_thread():
         multipliers, _ = solve_limited(first, [()], {})
         without_beams = _prices(first, multipliers)
-    return tuple(CandidateViews(batch.only(n), coarse, without_beams) for n in range(batch.n_batch))
+    return tuple(CandidateViews(case, machine, batch.only(n), coarse, without_beams) for n in range(batch.n_batch))
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep torch to one thread: with tensors as small as these, several wait for each other longer than they work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

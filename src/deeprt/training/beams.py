@@ -80,8 +80,28 @@ def new_network(name: BeamNetworkName, seed: int, n_candidates: int = 180) -> nn
     return PaperNetwork(config, generator=torch.Generator().manual_seed(seed))
 
 
+def trained_network(folder: Path, name: BeamNetworkName, fold: int) -> nn.Module:
+    """A network of 180 candidates with the weights of a fold's best epoch, ready to predict.
+
+    Parameters
+    ----------
+    folder : of the trained folds, the ``out`` of `train_beams`
+
+    Raises
+    ------
+    InputError
+        If the fold is not trained.
+    """
+    network = new_network(name, 0)
+    try:
+        network.load_state_dict(load_training_state(folder / f"fold-{fold}" / BEST)["network"])
+    except FileNotFoundError as error:
+        raise InputError(f"'{folder}' has no trained fold {fold}; train it with deeprt train beams.") from error
+    return network.eval()
+
+
 def states_of(name: BeamNetworkName, folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> BeamData:
-    """Labelled states of patients as a network takes them."""
+    """Labeled states of patients as a network takes them."""
     return view_data(folder, cohort, patients) if name == "default" else anatomy_data(folder, cohort, patients)
 
 
@@ -101,7 +121,7 @@ def train_beams(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[FoldResult, ...]:
-    """Train a network on the development patients of a labelled cohort, once a fold.
+    """Train a network on the development patients of a labeled cohort, once a fold.
 
     A fold that is complete is not trained again; one that was stopped goes on.
 

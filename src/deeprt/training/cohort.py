@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from deeprt.files import write_whole
 from deeprt.machine_file import read_machine
 from deeprt.preparation import VIRTUAL_PROSTATE, load_case, with_prescriptions
 from deeprt.progress import Progress, Silent
+from deeprt.training.processes import in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -52,20 +52,20 @@ class CohortPatient:
         if self.seed < 0:
             raise InputError(f"Patient {self.id}: the seed must not be negative, got {self.seed}.")
 
-    def load(self) -> PatientCase:
-        """Read or make the patient, with prescriptions."""
+    def load(self, spacing_mm: float = 3.0) -> PatientCase:
+        """Read or make the patient, with prescriptions, on a grid of these voxels."""
         if self.source == VIRTUAL_PROSTATE:
-            settings = VirtualPatientSettings(nodes=self.nodes)
+            settings = VirtualPatientSettings(nodes=self.nodes, spacing_mm=spacing_mm)
             case = virtual_prostate(np.random.default_rng(self.seed), settings)
         else:
-            config = PlanningConfig()
+            config = PlanningConfig(dose_grid_mm=spacing_mm)
             _, case, _ = with_prescriptions(load_case(self.source, config), config)
         return replace(case, case_id=self.id)
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients, and how they are labelled.
+    """Patients, and how they are labeled.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def labels_file(folder: Path, patient: CohortPatient) -> Path:
     return folder / LABELS_FOLDER / f"{patient.id}.npz"
 
 
-def labels_of(folder: Path, cohort: Cohort, patient: CohortPatient) -> PatientLabels | None:
+def find_labels(folder: Path, cohort: Cohort, patient: CohortPatient) -> PatientLabels | None:
     """Labels of a patient; None where they are missing, damaged or made with other settings."""
     try:
         labels = read_labels(labels_file(folder, patient))
@@ -213,28 +213,14 @@ def label_cohort(folder: Path, *, n_jobs: int = 1, progress: Progress | None = N
 
     Returns
     -------
-    Number of patients labelled now
+    Number of patients labeled now
     """
     report, cohort = progress or Silent(), read_cohort(folder)
     (folder / LABELS_FOLDER).mkdir(exist_ok=True)
-    missing = [p for p in cohort.patients if labels_of(folder, cohort, p) is None]
-    n_before = len(cohort.patients) - len(missing)
-    report.step("labels", n_before / len(cohort.patients), f"{n_before} of {len(cohort.patients)} patients are there")
-    if not missing:
-        return 0
-    with get_context("spawn").Pool(n_jobs, one_thread) as pool:  # leaving it ends its processes
-        for n, _ in enumerate(pool.imap_unordered(partial(_label, folder, cohort), missing), start=n_before + 1):
-            report.step("labels", n / len(cohort.patients), f"{n} of {len(cohort.patients)} patients")
+    missing = [p for p in cohort.patients if find_labels(folder, cohort, p) is None]
+    work = partial(_label, folder, cohort)
+    in_processes("labels", work, missing, n_all=len(cohort.patients), n_jobs=n_jobs, report=report)
     return len(missing)
-
-
-def one_thread() -> None:
-    """Keep a process to one thread: several that share two cores wait for each other."""
-    import numba
-    import torch
-
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
 
 
 def _label(folder: Path, cohort: Cohort, patient: CohortPatient) -> None:
@@ -242,11 +228,11 @@ def _label(folder: Path, cohort: Cohort, patient: CohortPatient) -> None:
     write_labels(labels, labels_file(folder, patient))
 
 
-def labelled(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> list[PatientLabels]:
+def read_all_labels(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> list[PatientLabels]:
     """Labels of patients, all of which must have them."""
     found = []
     for patient in patients:
-        labels = labels_of(folder, cohort, patient)
+        labels = find_labels(folder, cohort, patient)
         if labels is None:
             raise InputError(f"Patient {patient.id} has no labels; run deeprt cohort label '{folder}' first.")
         found.append(labels)

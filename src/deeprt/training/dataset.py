@@ -1,14 +1,11 @@
-"""Inputs of the networks for the labelled states of patients, kept beside the labels they belong to."""
+"""Inputs of the networks for the labeled states of patients, kept beside the labels they belong to."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +16,8 @@ from torch import Tensor, nn
 
 from deeprt.case import with_tuning_structures
 from deeprt.cohort.labels import PatientLabels
-from deeprt.files import whole_file
+from deeprt.errors import InputError
+from deeprt.files import read_arrays, write_arrays
 from deeprt.machine_file import read_machine
 from deeprt.networks.anatomy import AnatomyInput, anatomy_shares, channels, rotated
 from deeprt.networks.angle_network import AngleNetwork
@@ -28,7 +26,8 @@ from deeprt.orientation.candidates import axes_of, candidate_beams
 from deeprt.orientation.views import COARSE, candidate_views
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
-from deeprt.training.cohort import Cohort, CohortPatient, labelled, one_thread
+from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels
+from deeprt.training.processes import in_processes
 
 InputKind = Literal["views", "anatomy"]
 Arrays = dict[str, NDArray[Any]]
@@ -133,23 +132,17 @@ def prepare_inputs(
     folder: Path, cohort: Cohort, kind: InputKind, *, n_jobs: int = 1, progress: Progress | None = None
 ) -> None:
     """Compute the inputs that are missing, about a quarter of the labels' time for views, seconds for anatomy."""
-    report = progress or Silent()
-    labels = labelled(folder, cohort, cohort.patients)
+    labels = read_all_labels(folder, cohort, cohort.patients)
     (folder / kind).mkdir(exist_ok=True)
     pairs = zip(cohort.patients, labels, strict=True)
     missing = [(p, own) for p, own in pairs if _read_inputs(_file(folder, kind, p), _key(kind, own)) is None]
-    n_before = len(cohort.patients) - len(missing)
-    if not missing:
-        return
-    make = partial(_make_inputs, folder, cohort, kind)
-    with get_context("spawn").Pool(n_jobs, one_thread) as pool:  # leaving it ends its processes
-        for n, _ in enumerate(pool.imap_unordered(make, missing), start=n_before + 1):
-            report.step("inputs", n / len(cohort.patients), f"{n} of {len(cohort.patients)} patients")
+    work, n_all = partial(_make_inputs, folder, cohort, kind), len(cohort.patients)
+    in_processes("inputs", work, missing, n_all=n_all, n_jobs=n_jobs, report=progress or Silent())
 
 
 def view_data(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> ViewData:
     """States of patients for the default network; their inputs must be prepared."""
-    labels = labelled(folder, cohort, patients)
+    labels = read_all_labels(folder, cohort, patients)
     features = [_inputs(folder, "views", p, own)["features"] for p, own in zip(patients, labels, strict=True)]
     clearance = read_machine(cohort.machine).clearance
     axes = axes_of(candidate_beams(cohort.labels.selection.candidates, clearance))
@@ -160,7 +153,7 @@ def view_data(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -
 def anatomy_data(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> AnatomyData:
     """States of patients for the paper's network; their inputs must be prepared."""
     states = []
-    for patient, labels in zip(patients, labelled(folder, cohort, patients), strict=True):
+    for patient, labels in zip(patients, read_all_labels(folder, cohort, patients), strict=True):
         content = _inputs(folder, "anatomy", patient, labels)
         names = tuple(str(n) for n in content["names"])
         anatomy = AnatomyInput(names, content["relative_prescription"], content["shares"])
@@ -171,9 +164,8 @@ def anatomy_data(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]
 def _make_inputs(folder: Path, cohort: Cohort, kind: InputKind, patient: tuple[CohortPatient, PatientLabels]) -> None:
     """Compute and write the inputs of one patient."""
     who, labels = patient
-    made: dict[str, Any] = _views(who, labels, cohort) if kind == "views" else _anatomy(who, labels)
-    with whole_file(_file(folder, kind, who)) as scratch:
-        np.savez_compressed(scratch, key=np.array(_key(kind, labels)), **made)
+    made = _views(who, labels, cohort) if kind == "views" else _anatomy(who, labels)
+    write_arrays(_file(folder, kind, who), {"key": _key(kind, labels), **made})
 
 
 def _views(patient: CohortPatient, labels: PatientLabels, cohort: Cohort) -> Arrays:
@@ -214,9 +206,8 @@ def _inputs(folder: Path, kind: InputKind, patient: CohortPatient, labels: Patie
 def _read_inputs(file: Path, key: str) -> Arrays | None:
     """Inputs in a file; None where it is missing, damaged, or belongs to other labels."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        content = read_arrays(file)
+    except (FileNotFoundError, InputError):
         return None
     return content if str(content.pop("key", "")) == key else None
 
@@ -227,7 +218,8 @@ def _file(folder: Path, kind: InputKind, patient: CohortPatient) -> Path:
 
 def _key(kind: InputKind, labels: PatientLabels) -> str:
     """Hash of what inputs follow from, apart from the patient and the code."""
-    digest = hashlib.sha256(f"{kind} {labels.digest} {asdict(COARSE) if kind == 'views' else ''}".encode())
+    settings = {name: value for name, value in asdict(COARSE).items() if name != "sweeps"}  # which changes no view
+    digest = hashlib.sha256(f"{kind} {labels.digest} {settings if kind == 'views' else ''}".encode())
     for array in (labels.weights, labels.scenario, labels.chosen):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

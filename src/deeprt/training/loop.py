@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from deeprt.errors import InputError
 from deeprt.files import write_whole
 from deeprt.networks.checkpoint import load_training_state, save_training_state
+from deeprt.networks.dual_frame import clip_kernel_gradients
 from deeprt.progress import Progress, Silent
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class TrainingData(Protocol):
         """Number of states."""
 
     def loss(self, network: nn.Module, states: Sequence[int], rng: np.random.Generator | None) -> Tensor:
-        """Mean squared error of some states; augmented where there is a generator."""
+        """Mean loss of some states; augmented where there is a generator."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class TrainSettings:
     batch : states
     rate : learning rate of Adam
     final_rate : share of ``rate`` that a cosine over all epochs ends at; 1 keeps it
+    rate_drop, drop_epochs : factor on the rate after every so many epochs, in place of the cosine; 1 keeps it
+    clip : largest norm of the gradient of each weight tensor, see `clip_kernel_gradients`; none if 0
     patience : epochs without a better validation loss after which training ends
     budget_s : of training time, after which it ends; none if 0
     n_validation : states of the validation data that are looked at after an epoch, the same ones each time; all if 0
@@ -61,6 +64,9 @@ class TrainSettings:
     batch: int = 1
     rate: float = 1e-5
     final_rate: float = 1.0
+    rate_drop: float = 1.0
+    drop_epochs: int = 10
+    clip: float = 0.0
     patience: int = 400
     budget_s: float = 0.0
     n_validation: int = 0
@@ -69,13 +75,15 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if min(self.epochs, self.steps_per_epoch, self.batch, self.patience) < 1 or self.n_validation < 0:
             raise InputError("Training: epochs, steps, batch and patience must be at least 1, counts not negative.")
-        if self.rate <= 0 or not 0 < self.final_rate <= 1 or self.budget_s < 0:
-            raise InputError("Training: rate must be positive, final_rate lie in 0 to 1, budget_s not be negative.")
+        if self.rate <= 0 or not 0 < self.final_rate <= 1 or not 0 < self.rate_drop <= 1:
+            raise InputError("Training: rate must be positive, final_rate and rate_drop lie above 0 and up to 1.")
+        if min(self.budget_s, self.clip) < 0 or self.drop_epochs < 1:
+            raise InputError("Training: budget_s and clip must not be negative, drop_epochs be at least 1.")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: mean squared errors, and the training time so far."""
+    """What one epoch gave: mean losses, and the training time so far."""
 
     number: int
     training: float
@@ -120,6 +128,9 @@ def train(
                 loss = training.loss(network, states.tolist(), rng)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(scaler.scale(loss))
+            if settings.clip > 0:
+                scaler.unscale_(optimizer)
+                clip_kernel_gradients(network, limit=settings.clip)
             scaler.step(optimizer)
             scaler.update()
             losses.append(float(loss.detach()))
@@ -145,7 +156,7 @@ def train(
 
 
 def evaluate_loss(network: nn.Module, data: TrainingData, states: Sequence[int], *, n_batch: int = 16) -> float:
-    """Mean squared error over states, without augmentation."""
+    """Mean loss over states, without augmentation."""
     network.eval()
     total = 0.0
     with torch.no_grad():
@@ -165,7 +176,9 @@ def some_states(n_states: int, n_wanted: int, seed: int) -> Sequence[int]:
 
 
 def _rate_share(epoch: int, settings: TrainSettings) -> float:
-    """Share of the learning rate in an epoch, a cosine from 1 to ``final_rate``."""
+    """Share of the learning rate in an epoch: a cosine from 1 to ``final_rate``, or steps of ``rate_drop``."""
+    if settings.rate_drop < 1:
+        return float(settings.rate_drop ** (epoch // settings.drop_epochs))
     along = min(1.0, epoch / settings.epochs)
     return settings.final_rate + (1 - settings.final_rate) * (1 + float(np.cos(np.pi * along))) / 2
 
@@ -186,7 +199,7 @@ def _resume(folder: Path, network: nn.Module, *parts: Any) -> list[Epoch]:
     if not (folder / LAST).exists():
         return []
     state = load_training_state(folder / LAST)
-    if state["settings"] != asdict(settings):
+    if TrainSettings(**state["settings"]) != settings:  # a run of an earlier version may not know all of them
         raise InputError(f"'{folder}' holds a run of other settings; choose another folder, or remove it.")
     network.load_state_dict(state["network"])
     for name, part in zip(("optimizer", "schedule", "scaler"), stateful, strict=True):

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 import deeprt
-from deeprt.errors import InputError
 from deeprt.networks.angle_network import AngleNetwork
-from deeprt.networks.checkpoint import ModelCard, load_training_state, save_checkpoint
+from deeprt.networks.checkpoint import ModelCard, save_checkpoint
 from deeprt.orientation.network_prediction import KIND, targets_extent_mm
 from deeprt.structures import Role
-from deeprt.training.beams import FoldResult, new_network
+from deeprt.training.beams import FoldResult, trained_network
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
-from deeprt.training.loop import BEST, TrainSettings
+from deeprt.training.loop import TrainSettings
 
 LIMITS = (
     "For research, not for clinical use.",
@@ -38,13 +37,9 @@ def release_beams(
     data, out, settings, n_folds : of `deeprt.training.beams.train_beams`, which gave the results
     file : to write, ending in ``.safetensors``
     """
-    if file.suffix != ".safetensors":
-        raise InputError(f"The network's file '{file}' must end in .safetensors.")
-    cohort = read_cohort(data)
-    best = min(results, key=lambda r: r.validation_best)
-    network = new_network("default", settings.seed)
+    cohort, best = read_cohort(data), min(results, key=lambda r: r.validation_best)
+    network = trained_network(out, "default", best.fold)
     assert isinstance(network, AngleNetwork)
-    network.load_state_dict(load_training_state(out / f"fold-{best.fold}" / BEST)["network"])
     training, validation = list(cohort.folds(n_folds))[best.fold - 1]
     extent, organs = _seen(training)
     card = ModelCard(

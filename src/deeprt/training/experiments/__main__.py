@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deeprt.errors import InputError
-from deeprt.files import whole_file, write_whole
+from deeprt.files import write_arrays, write_whole
 from deeprt.progress import Bars, Progress
 from deeprt.training.experiments.dose import dose
 from deeprt.training.experiments.examples import examples
 from deeprt.training.experiments.losses import squared_errors, training
-from deeprt.training.experiments.plans import forced, plans
+from deeprt.training.experiments.plans import exchanged, forced, plans
 from deeprt.training.experiments.real import real
 from deeprt.training.experiments.setup import Setup
 from deeprt.training.experiments.times import search, times
@@ -48,6 +46,7 @@ EXPERIMENTS = {
     "training": Experiment("training.json", training),
     "mse": Experiment("mse.json", squared_errors),
     "plans": Experiment("plans.json", plans),
+    "exchanged": Experiment("exchanged.json", exchanged),
     "forced": Experiment("forced.json", forced),
     "examples": Experiment("examples.json", examples),
     "dose": Experiment("dose.npz", dose),
@@ -71,9 +70,8 @@ def run_experiments(setup: Setup, names: Sequence[str], progress: Progress) -> l
 def _write(file: Path, content: Any) -> None:
     if file.suffix == ".json":
         write_whole(file, json.dumps(content, indent=1) + "\n")
-        return
-    with whole_file(file) as scratch:
-        np.savez_compressed(scratch, **content)
+    else:
+        write_arrays(file, content)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -88,7 +86,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--folds", type=int, default=6, metavar="N", help="number of rolling folds of the trainings (6)")
     real_case = Path("..") / "shared" / "cases" / "cort_prostate"
     add("--real", type=Path, default=real_case, metavar="DIR", help=f"real prostate case ({real_case})")
-    add("--openkbp", type=Path, metavar="DIR", help="labelled cohort of OpenKBP, trained in <runs>/openkbp")
+    add("--openkbp", type=Path, metavar="DIR", help="labeled cohort of OpenKBP, trained in <runs>/openkbp")
     return parser.parse_args(arguments)
 
 

@@ -17,7 +17,7 @@ from deeprt.evaluation.dvh import structure_dvh
 from deeprt.progress import Progress
 from deeprt.structures import Role
 from deeprt.training.experiments.plans import PlanSolver, solved_fluence
-from deeprt.training.experiments.setup import FIRST_FOLD, LabelledPatient, Setup, labelled_patient
+from deeprt.training.experiments.setup import FIRST_FOLD, LabeledPatient, Setup, load_labeled_patient
 from deeprt.training.experiments.statistics import DEFAULT, TEACHER
 
 _GRID_MM, _DVH_STEP_GY = 3.0, 0.25
@@ -31,7 +31,7 @@ def dose(setup: Setup, progress: Progress) -> dict[str, NDArray[Any]]:
     optimum at the resolution of the labels; their dose is computed on 3 mm voxels of the whole patient.
     """
     own, teacher = median_pair(setup)
-    patient = labelled_patient(setup.data, own["patient"])
+    patient = load_labeled_patient(setup.data, own["patient"])
     spacing_mm = patient.case.grid.spacing_mm
     case = patient.case if np.allclose(spacing_mm, _GRID_MM) else patient.case.resampled(_GRID_MM)
     middle = round(float(case.grid.lps_to_index(case.isocenter_lps()[None])[0, 2]))
@@ -74,7 +74,7 @@ def median_pair(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _dose_volume(
-    case: PatientCase, patient: LabelledPatient, scenario: int, beams: Sequence[int]
+    case: PatientCase, patient: LabeledPatient, scenario: int, beams: Sequence[int]
 ) -> NDArray[np.float32]:
     """Dose of the optimal fluence of some beams on the voxels of a case, (n_k, n_j, n_i) Gy, whole course."""
     problem = PlanSolver(patient.problem.only(scenario)).problem
@@ -84,7 +84,7 @@ def _dose_volume(
     return influence.to_volume(gy[0])
 
 
-def _caption(patient: LabelledPatient, own: dict[str, Any], teacher: dict[str, Any]) -> str:
+def _caption(patient: LabeledPatient, own: dict[str, Any], teacher: dict[str, Any]) -> str:
     labels, candidates = patient.labels, patient.problem.candidates
     named = zip(labels.structures, labels.weights[own["scenario"]].tolist(), strict=True)
     weights = ", ".join(f"{name} {weight:.3f}" for name, weight in named)

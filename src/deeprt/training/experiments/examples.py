@@ -8,24 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeprt.machine_file import read_machine
-from deeprt.orientation.candidates import candidate_beams
 from deeprt.orientation.column_generation import generate_columns
 from deeprt.progress import Progress
 from deeprt.training.beams import states_of
-from deeprt.training.cohort import labelled
-from deeprt.training.experiments.losses import States, labelled_states, trained_errors
+from deeprt.training.cohort import read_all_labels
+from deeprt.training.experiments.losses import States, read_states, trained_errors
 from deeprt.training.experiments.plans import PlanSolver
 from deeprt.training.experiments.proposals import AskedViews, by_views, next_beam
 from deeprt.training.experiments.setup import (
     FIRST_FOLD,
     Setup,
-    labelled_patient,
+    load_labeled_patient,
     network_name,
     run_views,
-    trained_network,
     worst_start,
 )
+from deeprt.training.experiments.statistics import DEFAULT
 
 _N_WORST = 3
 
@@ -37,10 +35,10 @@ def examples(setup: Setup, progress: Progress) -> dict[str, Any]:
     network corrects a wrong first beam. The run is the one whose mean squared error is the median one of all.
     """
     cohort = setup.cohort
-    test = labelled_states(setup.data, cohort, cohort.of("test"))
+    test = read_states(setup.data, cohort, cohort.of("test"))
     errors = trained_errors(setup, progress)
     first = {name: folds[str(FIRST_FOLD)] for name, folds in errors.items() if str(FIRST_FOLD) in folds}
-    patient, scenario = median_run(test, first["default"])
+    patient, scenario = median_run(test, first[DEFAULT])
     return {
         "worst": {name: worst_predictions(setup, name, test, own) for name, own in first.items()},
         "sequence": sequence(setup, test, patient, scenario),
@@ -59,13 +57,12 @@ def median_run(test: States, errors: NDArray[np.float64]) -> tuple[int, int]:
 
 def worst_predictions(setup: Setup, name: str, test: States, errors: NDArray[np.float64]) -> list[dict[str, Any]]:
     """The states of the test patients with the largest errors, the largest first."""
-    cohort, worst = setup.cohort, np.argsort(-errors)[:_N_WORST]
-    angles = candidate_beams(cohort.labels.selection.candidates, read_machine(cohort.machine).clearance)
+    patients, worst = setup.cohort.of("test"), np.argsort(-errors)[:_N_WORST]
     return [
         {
-            "patient": cohort.of("test")[test.patient[n]].id,
+            "patient": patients[test.patient[n]].id,
             "scenario": int(test.scenario[n]),
-            "chosen": [angles[b].gantry_deg for b in np.flatnonzero(test.chosen[n])],
+            "chosen": np.flatnonzero(test.chosen[n]).tolist(),
             "teacher": _curve(test.fitness[n]),
             "predicted": _curve(curve),
             "mse": float(errors[n]),
@@ -77,7 +74,7 @@ def worst_predictions(setup: Setup, name: str, test: States, errors: NDArray[np.
 def sequence(setup: Setup, test: States, patient: int, scenario: int) -> dict[str, Any]:
     """Every step of a full run of column generation, and what the default network makes of the same chosen beams."""
     about = setup.cohort.of("test")[patient]
-    run = labelled(setup.data, setup.cohort, [about])[0].run_chosen[scenario].tolist()
+    run = read_all_labels(setup.data, setup.cohort, [about])[0].run_chosen[scenario].tolist()
     states = np.flatnonzero((test.patient == patient) & (test.scenario == scenario))
     steps = [
         {
@@ -87,16 +84,16 @@ def sequence(setup: Setup, test: States, patient: int, scenario: int) -> dict[st
             "next_teacher": run[n],
             "next_network": next_beam(curve, run[:n]),
         }
-        for n, (state, curve) in enumerate(zip(states, predictions(setup, "default", states), strict=True))
+        for n, (state, curve) in enumerate(zip(states, predictions(setup, DEFAULT, states), strict=True))
     ]
     return {"patient": about.id, "scenario": scenario, "steps": steps}
 
 
 def correction(setup: Setup, patient_id: str, scenario: int) -> dict[str, Any]:
     """Every step of the default network from the worst first beam on, and what it costs."""
-    patient = labelled_patient(setup.data, patient_id)
-    views = AskedViews(run_views(setup.data, patient)[scenario])
-    fitness = by_views(trained_network(setup.runs, "default"), views)
+    patient = load_labeled_patient(setup.data, patient_id)
+    views = AskedViews(run_views(patient)[scenario])
+    fitness = by_views(setup.network(DEFAULT), views)
     problem, n_beams = patient.problem.only(scenario), len(patient.run(scenario))
     worst = worst_start(patient.labels, scenario)
     chosen: tuple[int, ...] = (worst,)
@@ -125,7 +122,7 @@ def predictions(setup: Setup, name: str, states: NDArray[np.int64]) -> NDArray[n
     known, cohort = network_name(name), setup.cohort
     with torch.inference_mode():
         inputs = states_of(known, setup.data, cohort, cohort.of("test"))
-        return np.asarray(inputs.predict(trained_network(setup.runs, known), states.tolist()).numpy())
+        return np.asarray(inputs.predict(setup.network(known), states.tolist()).numpy())
 
 
 def _curve(fitness: NDArray[np.float32]) -> list[float]:

@@ -118,8 +118,7 @@ def worst_predictions(worst: Mapping[str, Sequence[Json]]) -> Figure:
     grid = figure.subplots(len(networks), 3, sharex=True, sharey=True, squeeze=False)
     for row, network in zip(grid, networks, strict=True):
         for axes, example in zip(row, worst[network], strict=False):
-            chosen = [round(deg / STEP_DEG) for deg in example["chosen"]]
-            _fitness_panel(axes, chosen, example["teacher"], example["predicted"])
+            _fitness_panel(axes, example["chosen"], example["teacher"], example["predicted"])
             axes.set_title(
                 f"{example['patient']}, scenario {example['scenario'] + 1}: MSE {100 * example['mse']:.2f} %",
                 fontsize=8.5,

@@ -25,11 +25,13 @@ from deeprt.training.beams import (
     BeamNetworkName,
     input_kind,
     states_of,
+    trained_network,
 )
-from deeprt.training.cohort import Cohort, CohortPatient, labelled, read_cohort
+from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels, read_cohort
 from deeprt.training.dataset import prepare_inputs, view_data
-from deeprt.training.experiments.proposals import COARSE, MEAN_CURVE, RANDOM, mean_curves
-from deeprt.training.experiments.setup import FIRST_FOLD, Setup, in_parts, network_name, trained, trained_network
+from deeprt.training.experiments.proposals import mean_curves
+from deeprt.training.experiments.setup import FIRST_FOLD, Setup, first_training, in_parts, network_name, trained
+from deeprt.training.experiments.statistics import COARSE, MEAN_CURVE, RANDOM
 from deeprt.training.loop import CURVE, LAST, TrainSettings
 
 _BATCH = 16  # states predicted at a time; those of one scenario share the paper's encoder
@@ -38,7 +40,7 @@ _SEED = 0  # of the random curves
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """Labelled states of some patients, in the order of `deeprt.training.beams.states_of`.
+    """Labeled states of some patients, in the order of `deeprt.training.beams.states_of`.
 
     Parameters
     ----------
@@ -61,9 +63,9 @@ class States:
         return np.asarray(self.chosen.sum(axis=1))
 
 
-def labelled_states(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> States:
+def read_states(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> States:
     """States of patients."""
-    labels = labelled(folder, cohort, patients)
+    labels = read_all_labels(folder, cohort, patients)
     return States(
         patient=np.repeat(np.arange(len(labels)), [own.scenario.size for own in labels]),
         scenario=np.concatenate([own.scenario for own in labels]),
@@ -87,7 +89,7 @@ def training(setup: Setup, progress: Progress) -> dict[str, Any]:
             settings[name] = settings_text(own)
             options[name] = train_options(own, name)
     cohort = setup.cohort
-    counts = {s: labelled_states(setup.data, cohort, cohort.of(s)).patient.size for s in ("development", "test")}
+    counts = {s: read_states(setup.data, cohort, cohort.of(s)).patient.size for s in ("development", "test")}
     return {
         "folds": folds,
         "settings": settings,
@@ -147,10 +149,9 @@ def squared_errors(setup: Setup, progress: Progress) -> dict[str, Any]:
     variance is the share of it, over all states, that the mean squared error, averaged over folds, falls short of.
     """
     cohort, errors = setup.cohort, trained_errors(setup, progress)
-    first_training, _ = list(cohort.folds(setup.n_folds))[FIRST_FOLD - 1]
-    for method, baseline in baseline_errors(setup.data, cohort, first_training).items():
+    for method, baseline in baseline_errors(setup.data, cohort, first_training(cohort, setup.n_folds)).items():
         errors[method] = {str(FIRST_FOLD): baseline}
-    test = labelled_states(setup.data, cohort, cohort.of("test"))
+    test = read_states(setup.data, cohort, cohort.of("test"))
     sizes = np.unique(test.n_chosen)
     variance = {str(n): float(test.fitness[test.n_chosen == n].var(dtype=np.float64)) for n in sizes}
     variance["all"] = float(test.fitness.var(dtype=np.float64))
@@ -196,9 +197,9 @@ def _fold_errors(setup: Setup, part: str) -> list[float]:
 
 def network_errors(data: Path, runs: Path, name: BeamNetworkName, fold: int) -> NDArray[np.float64]:
     """Squared error of every state of a cohort's test patients, mean over candidates, (n_states,)."""
-    cohort, network = read_cohort(data), trained_network(runs, name, fold)
+    cohort, network = read_cohort(data), trained_network(runs / name, name, fold)
     test = cohort.of("test")
-    inputs, fitness = states_of(name, data, cohort, test), labelled_states(data, cohort, test).fitness
+    inputs, fitness = states_of(name, data, cohort, test), read_states(data, cohort, test).fitness
     errors = np.zeros(len(fitness))
     with torch.inference_mode():
         for first in range(0, len(fitness), _BATCH):
@@ -217,8 +218,8 @@ def baseline_errors(
     - mean curve: the mean label of the training patients, by number of chosen beams
     - random: the label of one of the training patients' states with as many chosen beams, drawn at random
     """
-    test, known = (labelled_states(data, cohort, p) for p in (cohort.of("test"), training_patients))
-    curves = mean_curves(labelled(data, cohort, training_patients))
+    test, known = (read_states(data, cohort, p) for p in (cohort.of("test"), training_patients))
+    curves = mean_curves(read_all_labels(data, cohort, training_patients))
     rng = np.random.default_rng(_SEED)
     drawn = np.array([rng.choice(np.flatnonzero(known.n_chosen == n)) for n in test.n_chosen])
     predicted = {

@@ -23,8 +23,10 @@ from deeprt.training.experiments.page import (
 )
 from deeprt.training.experiments.statistics import (
     DEFAULT,
+    EXCHANGED,
     METHOD_NAMES,
     NETWORKS,
+    STEP_DEG,
     TEACHER,
     WITHIN,
     Json,
@@ -115,8 +117,13 @@ def objective_section(results: Results) -> Section:
         "and scenario. Coarse and mean curve are those of the baselines above, asked for one beam after the other; "
         "equispaced beams stand at 0°, 72°, 144°, 216° and 288°, random ones are five different candidates. "
         "A mean curve that comes as near as a network says that one set of beams serves all these patients.",
-        shell(command("plans")),
+        "In a sweep of exchanges, which `--select network` makes by default, each of the network's beams is taken out "
+        "once; candidates are priced for the others by the coarse column generation, and the first of the three "
+        "best-priced that lowers the coarse objective comes in, or the beam stays. Neither the network nor the "
+        "objective of this table has a part in it.",
+        shell(command("plans exchanged")),
         rows,
+        "" if EXCHANGED in whole else "The sweep of exchanges was not run: there is no `exchanged.json`.",
         "The default network by fold:" if default else "",
         by_fold if default else "",
         *groups,
@@ -257,11 +264,11 @@ def real_section(results: Results) -> Section:
         if not results.real.get(name):
             parts.append(f"Not run: there is no `{name}` in `real.json`.")
     if results.real.get("cort_prostate"):
-        plans = plans_of(results.real["cort_prostate"], patient="cort_prostate")
+        plans = plans_of(results.real["cort_prostate"])
         numbers["cort_prostate"], lines = method_table(plans)
         first = min(p.scenario for p in plans)
         beams = [
-            [name_of(p.method), ", ".join(f"{2 * b}°" for b in sorted(p.beams))]
+            [name_of(p.method), ", ".join(f"{STEP_DEG * b:g}°" for b in sorted(p.beams))]
             for p in plans
             if p.scenario == first and p.beams
         ]

@@ -1,15 +1,13 @@
 """Plans of the beams that each method proposes, solved alike, and what they do to target and organs.
 
-Doses are those of the optimum of P(B), which the paper's objective leaves a little below the prescription. They are not
-normalized; metrics of doses that are, to D95, stand beside.
+Doses are those of the optimum of P(B), which the paper's objective leaves a little below the prescription.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,83 +21,44 @@ from deeprt.networks.paper_network import PaperNetwork
 from deeprt.orientation.column_generation import SelectionProblem, generate_columns, solve_limited
 from deeprt.progress import Progress
 from deeprt.structures import Role
-from deeprt.training.cohort import labelled
 from deeprt.training.dataset import anatomy_data
 from deeprt.training.experiments.proposals import (
-    COARSE,
-    MEAN_CURVE,
-    RANDOM,
     AskedViews,
     by_anatomy,
     by_coarse,
-    by_curves,
     by_views,
     equispaced_beams,
-    mean_curves,
+    exchange,
+    mean_curve_of,
     propose,
     random_beams,
 )
 from deeprt.training.experiments.setup import (
-    FIRST_FOLD,
-    LabelledPatient,
     Setup,
+    first_training,
     in_parts,
-    labelled_patient,
+    load_labeled_patient,
     run_views,
     trained,
-    trained_network,
     worst_start,
 )
-from deeprt.training.experiments.statistics import EQUISPACED, TEACHER
+from deeprt.training.experiments.statistics import (
+    COARSE,
+    DEFAULT,
+    EQUISPACED,
+    EXCHANGED,
+    MEAN_CURVE,
+    RANDOM,
+    TEACHER,
+    Json,
+    Plan,
+)
+
+BeamSets = dict[tuple[str, int | None], tuple[int, ...]]
+"""Beams by the method that chose them and, of a network, the fold."""
 
 # Tighter than for labels, so that what differs between two sets of beams is not the solver's early end.
 TIGHT = SolverSettings(max_iterations=150, tolerance=1e-5)
-
-
-@dataclass(frozen=True)
-class PlanResult:
-    """The plan of one method in one scenario, as ``plans.json`` holds it; doses are over the highest prescription.
-
-    Parameters
-    ----------
-    patient, nodes : whose, and whether pelvic nodes are a target
-    fold : of a network
-    beams : candidates in the order of choice
-    objective : optimum of P(B)
-    metrics : of the target of the highest prescription, see `plan_metrics`
-    normalized : the same of the dose scaled such that 95 % of that target receive the prescription
-    organs : mean and max in each target, organ and the body
-    """
-
-    patient: str
-    nodes: bool
-    scenario: int
-    method: str
-    fold: int | None
-    beams: tuple[int, ...]
-    objective: float
-    metrics: dict[str, float]
-    normalized: dict[str, float]
-    organs: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class ForcedResult:
-    """Objectives where the worst beam comes first, as ``forced.json`` holds them.
-
-    Parameters
-    ----------
-    forced : the candidate of the least fitness without any beam
-    teacher_forced, network_forced : of what column generation and the default network made of it
-    teacher_free : of column generation's own beams
-    """
-
-    patient: str
-    scenario: int
-    forced: int
-    teacher_forced: float
-    network_forced: float
-    teacher_free: float
 
 
 class PlanSolver:
@@ -186,97 +145,124 @@ def organ_doses(
     }
 
 
-def plans(setup: Setup, progress: Progress) -> list[dict[str, Any]]:
+def scenario_plans(
+    case: PatientCase, problem: SelectionProblem, sets: BeamSets, *, patient: str, scenario: int, nodes: bool = False
+) -> list[Json]:
+    """Plans of the beams of several methods in one scenario, as `deeprt.training.experiments.statistics.Plan`.
+
+    Parameters
+    ----------
+    problem : of the scenario
+    nodes : whether pelvic nodes are a target
+    """
+    solver, terms = PlanSolver(problem), {t.structure: t for t in problem.terms}
+    prescribed, external = case.targets[0], case.external
+    prescription_gy = prescribed.prescription_gy or 0.0
+    rows = []
+    for (method, fold), beams in sets.items():
+        dose = solver.dose_gy(beams)
+        target, body = (term_dvh(dose, terms[s.name]) for s in (prescribed, external))
+        plan = Plan(
+            patient=patient,
+            scenario=scenario,
+            method=method,
+            objective=solver.objective(beams),
+            nodes=nodes,
+            fold=fold,
+            beams=beams,
+            metrics=plan_metrics(target, body, prescription_gy),
+            organs=organ_doses(dose, case, problem.terms, prescription_gy),
+        )
+        rows.append(asdict(plan))
+    return rows
+
+
+def plans(setup: Setup, progress: Progress) -> list[Json]:
     """Plans of all methods in every full run of every test patient."""
-    names, folder = [p.id for p in setup.cohort.of("test")], setup.out / "parts" / "plans"
-    parts = in_parts(folder, names, partial(patient_plans, setup), n_jobs=setup.n_jobs, progress=progress)
+    return _of_test_patients(setup, "plans", patient_plans, progress)
+
+
+def exchanged(setup: Setup, progress: Progress) -> list[Json]:
+    """Plans of the default network's beams after one sweep of exchanges, in every full run of every test patient."""
+    return _of_test_patients(setup, "exchanged", patient_exchanged, progress)
+
+
+def forced(setup: Setup, progress: Progress) -> list[Json]:
+    """Objectives from the worst first beam on, in every full run of every test patient."""
+    return _of_test_patients(setup, "forced", patient_forced, progress)
+
+
+def _of_test_patients(
+    setup: Setup, name: str, make: Callable[[Setup, str], list[Json]], progress: Progress
+) -> list[Json]:
+    """Rows of all test patients, which are kept patient by patient."""
+    names, folder = [p.id for p in setup.cohort.of("test")], setup.out / "parts" / name
+    parts = in_parts(folder, names, partial(make, setup), n_jobs=setup.n_jobs, progress=progress)
     return [row for part in parts for row in part]
 
 
-def patient_plans(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
+def patient_plans(setup: Setup, patient_id: str) -> list[Json]:
     """Plans of all methods in every full run of one patient."""
-    patient, cohort = labelled_patient(setup.data, patient_id), setup.cohort
-    views = run_views(setup.data, patient)
-    networks = {(name, k): trained_network(setup.runs, name, k) for name, k in trained(setup.runs)}
-    training, _ = list(cohort.folds(setup.n_folds))[FIRST_FOLD - 1]
-    curve = by_curves(mean_curves(labelled(setup.data, cohort, training)))
-    anatomy = cache(lambda: anatomy_data(setup.data, cohort, [patient.about]).patients[0])
+    patient, cohort = load_labeled_patient(setup.data, patient_id), setup.cohort
+    about, views = patient.about, run_views(patient)
+    networks = {(name, k): setup.network(name, k) for name, k in trained(setup.runs)}
+    curve = mean_curve_of(setup.data, cohort, first_training(cohort, setup.n_folds))
+    anatomy = cache(lambda: anatomy_data(setup.data, cohort, [about]).patients[0])
     rows = []
     for n in setup.planned(patient):
-        asked, problem, n_beams = AskedViews(views[n]), patient.problem.only(n), len(patient.run(n))
-        sets: dict[tuple[str, int | None], tuple[int, ...]] = {(TEACHER, None): patient.run(n)}
+        asked, n_beams = AskedViews(views[n]), len(patient.run(n))
+        sets: BeamSets = {(TEACHER, None): patient.run(n)}
         for key, network in networks.items():
             own = by_anatomy(network, anatomy(), n) if isinstance(network, PaperNetwork) else by_views(network, asked)
             sets[key] = propose(own, n_beams)
         sets[MEAN_CURVE, None] = propose(curve, n_beams)
-        for name, beams in untrained_sets(asked, n_beams, (patient.about.seed, n)).items():
-            sets[name, None] = beams
-        solver = PlanSolver(problem)
-        rows += [asdict(_plan_result(patient, n, *who, beams, solver)) for who, beams in sets.items()]
+        sets |= untrained_sets(asked, n_beams, (about.seed, n))
+        problem = patient.problem.only(n)
+        rows += scenario_plans(patient.case, problem, sets, patient=about.id, scenario=n, nodes=about.nodes)
     return rows
 
 
-def untrained_sets(views: AskedViews, n_beams: int, seed: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def patient_exchanged(setup: Setup, patient_id: str) -> list[Json]:
+    """Plans of the default network's beams after one sweep of exchanges, in every full run of one patient."""
+    patient = load_labeled_patient(setup.data, patient_id)
+    about, views = patient.about, run_views(patient)
+    networks = {k: setup.network(name, k) for name, k in trained(setup.runs) if name == DEFAULT}
+    rows = []
+    for n in setup.planned(patient):
+        asked, problem, n_beams = AskedViews(views[n]), patient.problem.only(n), len(patient.run(n))
+        proposed = {k: propose(by_views(network, asked), n_beams) for k, network in networks.items()}
+        found = {beams: exchange(views[n], beams) for beams in dict.fromkeys(proposed.values())}
+        sets: BeamSets = {(EXCHANGED, k): found[beams] for k, beams in proposed.items()}
+        rows += scenario_plans(patient.case, problem, sets, patient=about.id, scenario=n, nodes=about.nodes)
+    return rows
+
+
+def untrained_sets(views: AskedViews, n_beams: int, seed: Sequence[int]) -> BeamSets:
     """Beams of the methods that learn nothing: coarse, random and equispaced."""
     return {
-        COARSE: propose(by_coarse(views), n_beams),
-        RANDOM: random_beams(len(views.candidates), n_beams, seed),
-        EQUISPACED: equispaced_beams(views.candidates, n_beams),
+        (COARSE, None): propose(by_coarse(views), n_beams),
+        (RANDOM, None): random_beams(len(views.candidates), n_beams, seed),
+        (EQUISPACED, None): equispaced_beams(views.candidates, n_beams),
     }
 
 
-def _plan_result(
-    patient: LabelledPatient, scenario: int, method: str, fold: int | None, beams: tuple[int, ...], solver: PlanSolver
-) -> PlanResult:
-    """Solve the plan of a set of beams, and measure it."""
-    prescribed, external = patient.case.targets[0], patient.case.external
-    prescription_gy = prescribed.prescription_gy or 0.0
-    objective, dose = solver.objective(beams), solver.dose_gy(beams)
-    terms = {t.structure: t for t in solver.problem.terms}
-
-    def metrics(factor: float) -> dict[str, float]:
-        target, body = (term_dvh(np.float32(factor) * dose, terms[s.name]) for s in (prescribed, external))
-        return plan_metrics(target, body, prescription_gy)
-
-    d95_gy = term_dvh(dose, terms[prescribed.name]).dose_at_volume(95)
-    return PlanResult(
-        patient=patient.about.id,
-        nodes=patient.about.nodes,
-        scenario=scenario,
-        method=method,
-        fold=fold,
-        beams=beams,
-        objective=objective,
-        metrics=metrics(1.0),
-        normalized=metrics(prescription_gy / d95_gy),
-        organs=organ_doses(dose, patient.case, solver.problem.terms, prescription_gy),
-    )
-
-
-def forced(setup: Setup, progress: Progress) -> list[dict[str, Any]]:
-    """Objectives from the worst first beam on, in every full run of every test patient."""
-    names, folder = [p.id for p in setup.cohort.of("test")], setup.out / "parts" / "forced"
-    parts = in_parts(folder, names, partial(patient_forced, setup), n_jobs=setup.n_jobs, progress=progress)
-    return [row for part in parts for row in part]
-
-
-def patient_forced(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
+def patient_forced(setup: Setup, patient_id: str) -> list[Json]:
     """Objectives from the worst first beam on, in every full run of one patient."""
-    patient = labelled_patient(setup.data, patient_id)
-    views, network = run_views(setup.data, patient), trained_network(setup.runs, "default")
+    patient = load_labeled_patient(setup.data, patient_id)
+    views, network = run_views(patient), setup.network(DEFAULT)
     rows = []
     for n in setup.planned(patient):
         worst, n_beams = worst_start(patient.labels, n), len(patient.run(n))
         problem = patient.problem.only(n)
-        solver = PlanSolver(problem)
+        solver, teacher = PlanSolver(problem), generate_columns(problem, n_beams, given=[worst])[0].chosen
         own = propose(by_views(network, AskedViews(views[n])), n_beams, given=[worst])
-        result = ForcedResult(
-            patient=patient_id,
-            scenario=n,
-            forced=worst,
-            teacher_forced=solver.objective(generate_columns(problem, n_beams, given=[worst])[0].chosen),
-            network_forced=solver.objective(own),
-            teacher_free=solver.objective(patient.run(n)),
-        )
-        rows.append(asdict(result))
+        row = {
+            "patient": patient_id,
+            "scenario": n,
+            "forced": worst,
+            "teacher_forced": solver.objective(teacher),
+            "network_forced": solver.objective(own),
+            "teacher_free": solver.objective(patient.run(n)),
+        }
+        rows.append(row)
     return rows

@@ -84,7 +84,7 @@ def baseline_section(results: Results) -> Section:
     variance = results.mse["label_variance"]["all"]
     header = ["Method", "Mean squared error / %", "of full runs, as in the paper / %", "Explained variance", "Folds"]
     text = paragraphs(
-        "Mean squared error of the fitness of all candidates in the labelled states of the test patients. The mean "
+        "Mean squared error of the fitness of all candidates in the labeled states of the test patients. The mean "
         "curve is the mean label of the training patients (fold 1) with as many chosen beams; the random curve is the "
         "label of one of their states with as many chosen beams, drawn at random; coarse is the quick column "
         "generation that the default network corrects, without the network. The labels have a variance of "

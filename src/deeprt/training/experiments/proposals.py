@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,18 +11,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deeprt.beams import BeamAngles
-from deeprt.case import PatientCase
 from deeprt.cohort.labels import PatientLabels
-from deeprt.machine import Machine
 from deeprt.networks.anatomy import channels
 from deeprt.networks.paper_network import PaperNetwork
 from deeprt.orientation.candidates import separations_deg
+from deeprt.orientation.network_prediction import predicted_fitness
 from deeprt.orientation.selection import equispaced_angles
-from deeprt.orientation.teacher import OrganWeights
 from deeprt.orientation.views import CandidateViews
+from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels
 from deeprt.training.dataset import AnatomyStates
-
-COARSE, MEAN_CURVE, RANDOM = "coarse", "mean curve", "random"
 
 Fitness = Callable[[tuple[int, ...]], NDArray[np.float32]]
 """Fitness of every candidate, (n_candidates,), for the positions of those chosen so far, in their order."""
@@ -47,39 +44,17 @@ def next_beam(fitness: NDArray[np.floating], chosen: Sequence[int]) -> int:
     return int(np.argmax(open_))
 
 
-@dataclass(frozen=True, eq=False)
-class FoldPredictor:
-    """A `deeprt.orientation.predictor.FitnessPredictor` by a network that has no model card.
-
-    Parameters
-    ----------
-    views : of the patient
-    case, machine : of the patient, for other weights
-    """
-
-    network: nn.Module
-    views: CandidateViews
-    case: PatientCase
-    machine: Machine
-    notes: tuple[str, ...] = ()
-
-    @property
-    def candidates(self) -> tuple[BeamAngles, ...]:
-        """Beams whose fitness is predicted."""
-        return self.views.problem.candidates
-
-    def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
-        """Predict the fitness, (n_candidates,)."""
-        return _ask(self.network, self.views.of(chosen), self.views.axes)
-
-    def of_positions(self, chosen: tuple[int, ...]) -> NDArray[np.float32]:
-        """As `fitness`, for positions among the candidates."""
-        return self.fitness([self.candidates[b] for b in chosen])
-
-    def reweighted(self, weights: OrganWeights) -> FoldPredictor:
-        """Return the same patient's with other organ weights."""
-        settings = replace(self.views.settings, weights=weights)
-        return replace(self, views=self.views.reweighted(self.case, self.machine, settings))
+def exchange(views: CandidateViews, chosen: Sequence[int]) -> tuple[int, ...]:
+    """Put each chosen beam to the test once, as `deeprt beams --select network` does; returns the set."""
+    problem = views.problem
+    found = views.exchanged(
+        [problem.candidates[b] for b in chosen],
+        n_kept=0,
+        n_sweeps=1,
+        selectable=problem.selectable,
+        min_separation_deg=problem.min_separation_deg,
+    )
+    return tuple(problem.candidates.index(a) for a in found)
 
 
 class AskedViews:
@@ -109,7 +84,7 @@ class AskedViews:
 
 def by_views(network: nn.Module, views: AskedViews) -> Fitness:
     """The default network."""
-    return lambda chosen: _ask(network, views.of(chosen), views.axes)
+    return lambda chosen: predicted_fitness(network, views.of(chosen), views.axes)
 
 
 def by_coarse(views: AskedViews) -> Fitness:
@@ -137,6 +112,11 @@ def by_curves(curves: Mapping[int, NDArray[np.float32]]) -> Fitness:
     return lambda chosen: curves[len(chosen)]
 
 
+def mean_curve_of(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> Fitness:
+    """The mean curves of labeled patients."""
+    return by_curves(mean_curves(read_all_labels(folder, cohort, patients)))
+
+
 def mean_curves(labels: Sequence[PatientLabels]) -> dict[int, NDArray[np.float32]]:
     """Mean fitness of every candidate over all states of patients, by number of chosen beams."""
     fitness = np.concatenate([own.fitness for own in labels]).astype(np.float32)
@@ -153,9 +133,3 @@ def random_beams(n_candidates: int, n_beams: int, seed: Sequence[int]) -> tuple[
     """Different candidates, all equally likely."""
     rng = np.random.default_rng(seed)
     return tuple(int(b) for b in rng.choice(n_candidates, n_beams, replace=False))
-
-
-def _ask(network: nn.Module, features: NDArray[np.float32], axes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fitness by the default network, (n_candidates,)."""
-    with torch.inference_mode():
-        return np.asarray(network(torch.from_numpy(features)[None], torch.from_numpy(axes))[0].numpy())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,29 +12,27 @@ import numpy as np
 from deeprt.cohort.scenarios import draw_weights
 from deeprt.config import PlanningConfig
 from deeprt.machine_file import read_machine
-from deeprt.orientation.column_generation import SelectionProblem, generate_columns
+from deeprt.orientation.column_generation import generate_columns
 from deeprt.orientation.teacher import selection_problem
 from deeprt.orientation.views import candidate_views
 from deeprt.preparation import load_case, with_prescriptions
 from deeprt.progress import Progress
-from deeprt.training.cohort import labelled, read_cohort
 from deeprt.training.dataset import prepare_inputs
-from deeprt.training.experiments.losses import baseline_errors, by_size, labelled_states, network_errors
-from deeprt.training.experiments.plans import PlanSolver, untrained_sets
-from deeprt.training.experiments.proposals import MEAN_CURVE, AskedViews, by_curves, by_views, mean_curves, propose
+from deeprt.training.experiments.losses import baseline_errors, by_size, network_errors, read_states
+from deeprt.training.experiments.plans import BeamSets, scenario_plans, untrained_sets
+from deeprt.training.experiments.proposals import AskedViews, by_views, mean_curve_of, propose
 from deeprt.training.experiments.setup import (
     FIRST_FOLD,
     Setup,
+    first_training,
     in_parts,
-    labelled_patient,
+    load_labeled_patient,
     run_views,
-    trained_network,
 )
-from deeprt.training.experiments.statistics import DEFAULT, TEACHER
+from deeprt.training.experiments.statistics import DEFAULT, MEAN_CURVE, OF_PROSTATE, TEACHER, Json
 
 logger = logging.getLogger(__name__)
 
-OF_PROSTATE = "default, trained on prostate"  # the same network where the default one was trained on OpenKBP
 _RUNS = "openkbp"  # folder among the runs
 _N_WEIGHTINGS, _SEED = 10, 0
 
@@ -49,13 +46,13 @@ def real(setup: Setup, progress: Progress) -> dict[str, Any]:
     else:
         logger.warning("There is no real prostate case '%s'; it is left out (--real names another folder).", setup.real)
     if setup.openkbp is not None:
-        found["openkbp"] = _openkbp(setup, progress)
+        found["openkbp"] = _openkbp(setup, replace(setup, data=setup.openkbp, runs=setup.runs / _RUNS), progress)
     else:
         logger.warning("Without --openkbp, the patients of OpenKBP are left out.")
     return found
 
 
-def _real_case(setup: Setup, name: str) -> list[dict[str, Any]]:
+def _real_case(setup: Setup, name: str) -> list[Json]:
     """Objectives on one real case, for organ weights drawn as for labels."""
     config, cohort, rng = PlanningConfig(), setup.cohort, np.random.default_rng(_SEED)
     _, case, _ = with_prescriptions(load_case(str(setup.real), config), config)
@@ -63,33 +60,37 @@ def _real_case(setup: Setup, name: str) -> list[dict[str, Any]]:
     weightings = [draw_weights(rng, case) for _ in range(_N_WEIGHTINGS)]
     batch, _ = selection_problem(case, machine, settings, weightings=weightings, seed=_SEED)
     views = candidate_views(case, machine, settings, weightings=weightings)
-    network, n_beams = trained_network(setup.runs, "default"), cohort.labels.scenarios.n_beams
+    network, n_beams = setup.network(DEFAULT), cohort.labels.scenarios.n_beams
     rows = []
     for n in range(_N_WEIGHTINGS):
         problem, asked = batch.only(n), AskedViews(views[n])
-        sets = {
-            TEACHER: generate_columns(problem, n_beams)[0].chosen,
-            DEFAULT: propose(by_views(network, asked), n_beams),
+        sets: BeamSets = {
+            (TEACHER, None): generate_columns(problem, n_beams)[0].chosen,
+            (DEFAULT, FIRST_FOLD): propose(by_views(network, asked), n_beams),
             **untrained_sets(asked, n_beams, (_SEED, n)),
         }
-        rows += _objectives(name, n, problem, sets)
+        rows += scenario_plans(case, problem, sets, patient=name, scenario=n)
     return rows
 
 
-def _openkbp(setup: Setup, progress: Progress) -> dict[str, Any]:
-    """Errors and objectives on the test patients of OpenKBP."""
-    assert setup.openkbp is not None
-    folder, cohort = setup.openkbp, read_cohort(setup.openkbp)
-    prepare_inputs(folder, cohort, "views", n_jobs=setup.n_jobs, progress=progress)
-    training, _ = list(cohort.folds(setup.n_folds))[FIRST_FOLD - 1]
-    n_chosen = labelled_states(folder, cohort, cohort.of("test")).n_chosen
+def _openkbp(prostate: Setup, own: Setup, progress: Progress) -> dict[str, Any]:
+    """Errors and objectives on the test patients of OpenKBP.
+
+    Parameters
+    ----------
+    prostate, own : of the networks that were trained on virtual prostate patients, and on OpenKBP's
+    """
+    folder, cohort = own.data, own.cohort
+    prepare_inputs(folder, cohort, "views", n_jobs=own.n_jobs, progress=progress)
+    training = first_training(cohort, own.n_folds)
+    n_chosen = read_states(folder, cohort, cohort.of("test")).n_chosen
     errors = {
-        DEFAULT: network_errors(folder, setup.runs / _RUNS, "default", FIRST_FOLD),
-        OF_PROSTATE: network_errors(folder, setup.runs, "default", FIRST_FOLD),
+        DEFAULT: network_errors(folder, own.runs, DEFAULT, FIRST_FOLD),
+        OF_PROSTATE: network_errors(folder, prostate.runs, DEFAULT, FIRST_FOLD),
         **baseline_errors(folder, cohort, training),
     }
-    names, parts = [p.id for p in cohort.of("test")], setup.out / "parts" / "openkbp"
-    plans = in_parts(parts, names, partial(_openkbp_patient, setup, folder), n_jobs=setup.n_jobs, progress=progress)
+    names, parts = [p.id for p in cohort.of("test")], own.out / "parts" / "openkbp"
+    plans = in_parts(parts, names, partial(_openkbp_patient, prostate, own), n_jobs=own.n_jobs, progress=progress)
     return {
         "n_train": len(training),
         "n_development": len(cohort.of("development")),
@@ -99,41 +100,21 @@ def _openkbp(setup: Setup, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _openkbp_patient(setup: Setup, folder: Path, patient_id: str) -> list[dict[str, Any]]:
+def _openkbp_patient(prostate: Setup, own: Setup, patient_id: str) -> list[Json]:
     """Objectives in every full run of one patient of OpenKBP."""
-    patient, cohort = labelled_patient(folder, patient_id), read_cohort(folder)
-    views = run_views(folder, patient)
-    networks = {
-        DEFAULT: trained_network(setup.runs / _RUNS, "default"),
-        OF_PROSTATE: trained_network(setup.runs, "default"),
-    }
-    training, _ = list(cohort.folds(setup.n_folds))[FIRST_FOLD - 1]
-    curve = by_curves(mean_curves(labelled(folder, cohort, training)))
+    patient = load_labeled_patient(own.data, patient_id)
+    views = run_views(patient)
+    networks = {DEFAULT: own.network(DEFAULT), OF_PROSTATE: prostate.network(DEFAULT)}
+    curve = mean_curve_of(own.data, own.cohort, first_training(own.cohort, own.n_folds))
     rows = []
     for n in range(patient.n_runs):
         asked, n_beams = AskedViews(views[n]), len(patient.run(n))
-        sets = {
-            TEACHER: patient.run(n),
-            **{method: propose(by_views(network, asked), n_beams) for method, network in networks.items()},
-            MEAN_CURVE: propose(curve, n_beams),
+        proposed = {method: propose(by_views(network, asked), n_beams) for method, network in networks.items()}
+        sets: BeamSets = {
+            (TEACHER, None): patient.run(n),
+            **{(method, FIRST_FOLD): beams for method, beams in proposed.items()},
+            (MEAN_CURVE, None): propose(curve, n_beams),
             **untrained_sets(asked, n_beams, (patient.about.seed, n)),
         }
-        rows += _objectives(patient_id, n, patient.problem.only(n), sets)
+        rows += scenario_plans(patient.case, patient.problem.only(n), sets, patient=patient_id, scenario=n)
     return rows
-
-
-def _objectives(
-    patient: str, scenario: int, problem: SelectionProblem, sets: Mapping[str, tuple[int, ...]]
-) -> list[dict[str, Any]]:
-    """Objective of each method's beams."""
-    solver = PlanSolver(problem)
-    return [
-        {
-            "patient": patient,
-            "scenario": scenario,
-            "method": method,
-            "objective": solver.objective(beams),
-            "beams": beams,
-        }
-        for method, beams in sets.items()
-    ]

@@ -45,6 +45,7 @@ _TIMES = {
     "encode_s": "Encoding of a patient",
     "five_beams_s": "Five beams",
     "re_prediction_s": "One prediction after an edit",
+    "exchange_s": "One sweep of exchanges",
 }
 
 
@@ -63,7 +64,7 @@ def data_section(results: Results) -> Section:
     who = (
         f"{c['n_patients']} virtual prostate patients, {c['n_nodes']} of them with pelvic nodes as a second target, "
         f"split by patient before anything else: {c['n_development']} for development in rolling folds (training and "
-        f"validation, {c['n_states_development']} labelled states) and {c['n_test']} for test ({c['n_states_test']} "
+        f"validation, {c['n_states_development']} labeled states) and {c['n_test']} for test ({c['n_states_test']} "
         f"states). Hardware: {results.training['hardware']}, if nothing else is said."
     )
     trainings = [
@@ -75,7 +76,7 @@ def data_section(results: Results) -> Section:
         f"deeprt cohort make virtual:prostate --patients {c['n_patients']} --test {c['n_test']} --out work/prostate",
         "deeprt cohort label work/prostate",
         *trainings,
-        command("training mse plans forced examples dose search times", _planned(results)),
+        command("training mse plans exchanged forced examples dose search times", _planned(results)),
         "python -m deeprt.training.experiments.report --results work/experiments --out Docs/results",
     )
     text = paragraphs(who, about, "The settings of the trainings are named with them below.", commands)
@@ -107,6 +108,9 @@ def time_section(results: Results) -> Section:
         return not_run(title, "times.json")
     t, rows, numbers = results.times, [], {}
     for key, name in _TIMES.items():
+        if key not in t:
+            rows.append([f"{name}: not run", *[ABSENT] * 4])
+            continue
         seconds = t[key]
         three = {"median": float(np.median(seconds)), "lowest": min(seconds), "highest": max(seconds)}
         numbers[key] = {**three, "n": len(seconds)}

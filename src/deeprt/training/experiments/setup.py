@@ -1,14 +1,13 @@
-"""What the experiments share: where they find data and networks, labelled patients, and results kept part by part."""
+"""What the experiments share: where they find data and networks, labeled patients, and results kept part by part."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch import nn
@@ -19,17 +18,16 @@ from deeprt.errors import InputError
 from deeprt.files import write_whole
 from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
-from deeprt.networks.checkpoint import load_training_state
 from deeprt.orientation.column_generation import SelectionProblem
-from deeprt.orientation.teacher import selection_problem
+from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.orientation.views import CandidateViews, candidate_views
 from deeprt.progress import Progress, Silent
-from deeprt.training.beams import RESULT_FILE, BeamNetworkName, new_network
-from deeprt.training.cohort import Cohort, CohortPatient, labelled, one_thread, read_cohort
-from deeprt.training.loop import BEST
+from deeprt.training.beams import RESULT_FILE, BeamNetworkName, trained_network
+from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels, read_cohort
+from deeprt.training.processes import in_processes
 
-NETWORKS: tuple[BeamNetworkName, ...] = ("default", "paper", "full")
 FIRST_FOLD = 1  # stands for all where one fold is enough
+_NETWORKS: tuple[BeamNetworkName, ...] = get_args(BeamNetworkName)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Setup:
 
     Parameters
     ----------
-    data : folder of the labelled cohort
+    data : folder of the labeled cohort
     runs : folder of what was trained on it, ``<network>/fold-<k>``
     out : folder of the results; ``parts`` in it keeps those of single patients
     real : a real prostate case
@@ -57,22 +55,27 @@ class Setup:
     n_jobs: int = 1
     n_planned: int = 0
 
-    @property
+    @cached_property
     def cohort(self) -> Cohort:
-        """The labelled cohort."""
+        """The labeled cohort."""
         return read_cohort(self.data)
 
-    def planned(self, patient: LabelledPatient) -> range:
+    def network(self, name: BeamNetworkName, fold: int = FIRST_FOLD) -> nn.Module:
+        """A trained network, ready to predict."""
+        return trained_network(self.runs / name, name, fold)
+
+    def planned(self, patient: LabeledPatient) -> range:
         """Full runs of a patient whose plans are solved."""
         return range(min(self.n_planned or patient.n_runs, patient.n_runs))
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPatient:
+class LabeledPatient:
     """A patient with the teacher's problems, one a scenario, at the resolution of its labels.
 
     Parameters
     ----------
+    selection : settings of the labels
     problem : batch of all scenarios
     """
 
@@ -80,6 +83,7 @@ class LabelledPatient:
     case: PatientCase
     machine: Machine
     labels: PatientLabels
+    selection: CandidateSettings
     problem: SelectionProblem
 
     @property
@@ -92,8 +96,8 @@ class LabelledPatient:
         return tuple(int(b) for b in self.labels.run_chosen[scenario] if b >= 0)
 
 
-def labelled_patient(folder: Path, patient_id: str) -> LabelledPatient:
-    """Load a patient of a cohort, and set its problems up as they were labelled.
+def load_labeled_patient(folder: Path, patient_id: str) -> LabeledPatient:
+    """Load a patient of a cohort, and set its problems up as they were labeled.
 
     Raises
     ------
@@ -102,18 +106,22 @@ def labelled_patient(folder: Path, patient_id: str) -> LabelledPatient:
     """
     cohort = read_cohort(folder)
     about = next(p for p in cohort.patients if p.id == patient_id)
-    labels = labelled(folder, cohort, [about])[0]
-    case, machine = about.load(), read_machine(cohort.machine)
+    labels = read_all_labels(folder, cohort, [about])[0]
+    case, machine, selection = about.load(), read_machine(cohort.machine), cohort.labels.selection
     weightings = [labels.organ_weights(n) for n in range(len(labels.weights))]
-    problem, _ = selection_problem(case, machine, cohort.labels.selection, weightings=weightings, seed=about.seed)
-    return LabelledPatient(about, case, machine, labels, problem)
+    problem, _ = selection_problem(case, machine, selection, weightings=weightings, seed=about.seed)
+    return LabeledPatient(about, case, machine, labels, selection, problem)
 
 
-def run_views(folder: Path, patient: LabelledPatient) -> tuple[CandidateViews, ...]:
+def run_views(patient: LabeledPatient) -> tuple[CandidateViews, ...]:
     """Views of the candidates, one of each full run's weighting."""
     weightings = [patient.labels.organ_weights(n) for n in range(patient.n_runs)]
-    settings = read_cohort(folder).labels.selection
-    return candidate_views(patient.case, patient.machine, settings, weightings=weightings)
+    return candidate_views(patient.case, patient.machine, patient.selection, weightings=weightings)
+
+
+def first_training(cohort: Cohort, n_folds: int) -> tuple[CohortPatient, ...]:
+    """Training patients of the first fold."""
+    return next(iter(cohort.folds(n_folds)))[0]
 
 
 def worst_start(labels: PatientLabels, scenario: int) -> int:
@@ -126,7 +134,7 @@ def trained(runs: Path) -> tuple[tuple[BeamNetworkName, int], ...]:
     """Networks and folds whose training has ended, in order."""
     return tuple(
         (name, fold)
-        for name in NETWORKS
+        for name in _NETWORKS
         for fold in sorted(
             int(f.parent.name.removeprefix("fold-")) for f in (runs / name).glob(f"fold-*/{RESULT_FILE}")
         )
@@ -141,26 +149,10 @@ def network_name(text: str) -> BeamNetworkName:
     InputError
         If it is not.
     """
-    for name in NETWORKS:
+    for name in _NETWORKS:
         if name == text:
             return name
-    raise InputError(f"There is no network '{text}'; there are {', '.join(NETWORKS)}.")
-
-
-def trained_network(runs: Path, name: BeamNetworkName, fold: int = FIRST_FOLD) -> nn.Module:
-    """A network with the weights of a fold's best epoch, ready to predict.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
-    network = new_network(name, 0)
-    try:
-        network.load_state_dict(load_training_state(runs / name / f"fold-{fold}" / BEST)["network"])
-    except FileNotFoundError as error:
-        raise InputError(f"'{runs / name}' has no trained fold {fold}; train it with deeprt train beams.") from error
-    return network.eval()
+    raise InputError(f"There is no network '{text}'; there are {', '.join(_NETWORKS)}.")
 
 
 def in_parts(
@@ -179,22 +171,9 @@ def in_parts(
     make : plain data of a name; importable, since processes are spawned for it
     n_jobs : processes, of one thread each; one job runs in this one
     """
-    report = progress or Silent()
     missing = [name for name in names if not (folder / f"{name}.json").exists()]
-    n_before, work = len(names) - len(missing), partial(_make_part, folder, make)
-
-    def tell(n_done: int) -> None:
-        report.step(folder.name, n_done / len(names), f"{n_done} of {len(names)} parts")
-
-    tell(n_before)
-    if n_jobs == 1 or len(missing) < 2:
-        for n, name in enumerate(missing, start=n_before + 1):
-            work(name)
-            tell(n)
-    else:
-        with get_context("spawn").Pool(min(n_jobs, len(missing)), one_thread) as pool:  # leaving it ends its processes
-            for n, _ in enumerate(pool.imap_unordered(work, missing), start=n_before + 1):
-                tell(n)
+    work = partial(_make_part, folder, make)
+    in_processes(folder.name, work, missing, n_all=len(names), n_jobs=n_jobs, report=progress or Silent())
     return [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names]
 
 

@@ -6,23 +6,29 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.errors import InputError
+from deeprt.files import read_arrays
 
-TEACHER, EQUISPACED, DEFAULT = "column generation", "equispaced", "default"
+DEFAULT: Final = "default"
 NETWORKS = {DEFAULT: "default network", "paper": "paper's network", "full": "DNNFull"}
+EXCHANGED = "default, exchanged"  # after one sweep of exchanges, as it ships
+OF_PROSTATE = "default, trained on prostate"  # where the default network was trained on OpenKBP
+TEACHER, COARSE, MEAN_CURVE = "column generation", "coarse", "mean curve"
+EQUISPACED, RANDOM = "equispaced", "random"
 METHOD_NAMES = {
     TEACHER: "column generation",
     **NETWORKS,
-    "default, trained on prostate": "default network, trained on virtual prostate",
-    "coarse": "coarse column generation alone",
-    "mean curve": "mean curve",
+    EXCHANGED: "default network and one sweep of exchanges",
+    OF_PROSTATE: "default network, trained on virtual prostate",
+    COARSE: "coarse column generation alone",
+    MEAN_CURVE: "mean curve",
     EQUISPACED: "equispaced",
-    "random": "random",
+    RANDOM: "random",
 }
 WITHIN = 0.05  # excess over column generation that the goal allows
 STEP_DEG = 2.0  # between the 180 candidates, of which the first is at 0°
@@ -33,7 +39,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """The optimum for five beams in one scenario.
+    """The optimum for five beams in one scenario, as ``plans.json`` holds it.
 
     Parameters
     ----------
@@ -42,8 +48,8 @@ class Plan:
     objective : of the optimized fluence
     nodes : whether pelvic nodes are a target
     fold : of the network that chose; None for methods that are not trained
-    beams : candidates; candidate i of 180 has the gantry angle 2 i degrees
-    metrics : of the target of highest prescription
+    beams : candidates in the order of choice; candidate i of 180 has the gantry angle 2 i degrees
+    metrics : of the target of highest prescription, see `deeprt.training.experiments.plans.plan_metrics`
     organs : by structure, "mean" and "max" dose over the highest prescription
     """
 
@@ -87,8 +93,10 @@ def read_results(folder: Path) -> Results:
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' with results of experiments.")
     found = {f.name: _read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
-    found["plans"] = None if found["plans"] is None else plans_of(found["plans"])
-    return Results(**found, dose=_read_arrays(folder / "dose.npz"))
+    if found["plans"] is not None:
+        found["plans"] = plans_of([*found["plans"], *(_read_json(folder / "exchanged.json") or ())])
+    file = folder / "dose.npz"
+    return Results(**found, dose=read_arrays(file) if file.exists() else None)
 
 
 def _read_json(file: Path) -> Any:
@@ -100,17 +108,10 @@ def _read_json(file: Path) -> Any:
         raise InputError(f"'{file}' is not valid JSON: {error}; remove it and run that experiment again.") from error
 
 
-def _read_arrays(file: Path) -> dict[str, NDArray[Any]] | None:
-    if not file.exists():
-        return None
-    with np.load(file) as arrays:
-        return dict(arrays)
-
-
-def plans_of(rows: Iterable[Json], **common: Any) -> tuple[Plan, ...]:
-    """Plans of rows, which may say more than a plan holds."""
+def plans_of(rows: Iterable[Json]) -> tuple[Plan, ...]:
+    """Plans of rows; what older files say beyond that is left out."""
     known = {f.name for f in fields(Plan)}
-    return tuple(Plan(**{**common, **{k: v for k, v in row.items() if k in known}}) for row in rows)
+    return tuple(Plan(**{k: v for k, v in row.items() if k in known}) for row in rows)
 
 
 @dataclass(frozen=True)

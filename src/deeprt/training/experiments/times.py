@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
-import torch
 
 from deeprt.config import PlanningConfig
 from deeprt.machine_file import read_machine
 from deeprt.orientation.column_generation import SelectionProblem, generate_columns
 from deeprt.orientation.guided_search import guided_search
+from deeprt.orientation.network_prediction import NetworkPredictor
 from deeprt.orientation.search import improve_by_exchange
+from deeprt.orientation.session import BeamSession
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.orientation.views import candidate_views
 from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 from deeprt.progress import Progress
 from deeprt.training.experiments.losses import hardware
 from deeprt.training.experiments.plans import PlanSolver
-from deeprt.training.experiments.proposals import FoldPredictor, propose
-from deeprt.training.experiments.setup import Setup, in_parts, labelled_patient, trained_network
-from deeprt.training.experiments.statistics import TEACHER
+from deeprt.training.experiments.setup import Setup, in_parts, load_labeled_patient
+from deeprt.training.experiments.statistics import DEFAULT, TEACHER
+from deeprt.training.processes import threads
 
 THREADS = 2
 _REPEATS, _N_BEAMS, _GRID_MM = 7, 5, 3.0
 _N_SEARCHED = 3  # patients
 _SHARES = (0.25, 0.5, 1.0, 2.0)  # of column generation's time, that guided search may take
-
-
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    """Work with so many threads, or as many as there may be."""
-    before = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(n)
-    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -55,28 +41,29 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def times(setup: Setup, progress: Progress) -> dict[str, Any]:
-    """Seconds of the default network on a virtual patient: loading it, encoding, five beams, one after an edit.
+    """Seconds of the default network on a virtual patient: loading, encoding, five beams, an edit, exchanges.
 
     An edit takes one of five beams out; the prediction is for the others. Every time is repeated after a warm-up.
     """
     with threads(THREADS):
         case = load_case(VIRTUAL_PROSTATE, PlanningConfig(dose_grid_mm=_GRID_MM))
         machine, settings = read_machine(setup.cohort.machine), CandidateSettings()
-        network = trained_network(setup.runs, "default")
-        loading_s = [seconds(partial(trained_network, setup.runs, "default")) for _ in range(_REPEATS)]
-        encode_s, five_beams_s, re_prediction_s = [], [], []
+        network = setup.network(DEFAULT)
+        loading_s = [seconds(partial(setup.network, DEFAULT)) for _ in range(_REPEATS)]
+        encode_s, five_beams_s, re_prediction_s, exchange_s = [], [], [], []
         for n in range(_REPEATS + 1):
             progress.step("times", n / (_REPEATS + 1))
             start = time.perf_counter()
             views = candidate_views(case, machine, settings)[0]
             encode_s.append(time.perf_counter() - start)
-            predictor = FoldPredictor(network, views, case, machine)
+            predictor = NetworkPredictor(network, views)
             start = time.perf_counter()
-            chosen = propose(predictor.of_positions, _N_BEAMS)
+            session = BeamSession(predictor, settings.weights)
+            session.complete(_N_BEAMS)
             five_beams_s.append(time.perf_counter() - start)
-            predictor.of_positions(chosen)  # as before an edit
-            edited = tuple(b for b in chosen if b != chosen[n % _N_BEAMS])
-            re_prediction_s.append(seconds(partial(predictor.of_positions, edited)))
+            rest = [a for k, a in enumerate(session.state.angles) if k != n % _N_BEAMS]
+            re_prediction_s.append(seconds(partial(predictor.fitness, rest)))
+            exchange_s.append(seconds(session.exchange))
     return {
         "hardware": hardware(),
         "threads": THREADS,
@@ -84,6 +71,7 @@ def times(setup: Setup, progress: Progress) -> dict[str, Any]:
         "encode_s": encode_s[1:],
         "five_beams_s": five_beams_s[1:],
         "re_prediction_s": re_prediction_s[1:],
+        "exchange_s": exchange_s[1:],
         "n_voxels": int(np.prod(case.grid.shape)),
         "case": f"{VIRTUAL_PROSTATE} at {_GRID_MM:g} mm",
     }
@@ -92,21 +80,26 @@ def times(setup: Setup, progress: Progress) -> dict[str, Any]:
 def search(setup: Setup, progress: Progress) -> list[dict[str, Any]]:
     """Objectives and seconds of column generation and of searches, one test patient after the other."""
     names = [p.id for p in setup.cohort.of("test")][:_N_SEARCHED]
-    with threads(THREADS):
-        parts = in_parts(setup.out / "parts" / "search", names, partial(_patient_search, setup), progress=progress)
+    parts = in_parts(setup.out / "parts" / "search", names, partial(_patient_search, setup), progress=progress)
     return [row for part in parts for row in part]
 
 
 def _patient_search(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
+    """As `_searched`, with several threads."""
+    with threads(THREADS):
+        return _searched(setup, patient_id)
+
+
+def _searched(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
     """Objectives and seconds in the first full run of one patient; everything is set up anew for each method.
 
     Exchange search goes on from column generation for as long again, and its seconds are those of both. Guided search
     has shares of column generation's time; setting its views up comes on top, and is in its seconds.
     """
-    patient, scenario = labelled_patient(setup.data, patient_id), 0
+    patient, scenario = load_labeled_patient(setup.data, patient_id), 0
     weights, n_beams = patient.labels.organ_weights(scenario), len(patient.run(scenario))
     settings = replace(setup.cohort.labels.selection, weights=weights)
-    network, solver = trained_network(setup.runs, "default"), PlanSolver(patient.problem.only(scenario))
+    network, solver = setup.network(DEFAULT), PlanSolver(patient.problem.only(scenario))
     solver.objective(patient.run(scenario))  # to warm up
 
     def anew() -> SelectionProblem:
@@ -130,7 +123,7 @@ def _patient_search(setup: Setup, patient_id: str) -> list[dict[str, Any]]:
         start = time.perf_counter()
         problem = anew()
         views = candidate_views(patient.case, patient.machine, settings)[0]
-        predictor = FoldPredictor(network, views, patient.case, patient.machine)
+        predictor = NetworkPredictor(network, views)
         found = guided_search(problem, predictor, n_beams, budget_s=share * generated_s)
         record("guided search", found.chosen, time.perf_counter() - start, share * generated_s)
     return rows

@@ -1,0 +1,65 @@
+"""``deeprt fluence``: a plan whose dose is that of another one, by a network, without inverse planning."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from deeprt.commands import options as shared
+from deeprt.commands.evaluate import read_dose
+from deeprt.commands.plan import add_fluence_options, config_of, loaded, planned, show_result
+from deeprt.progress import Bars
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its options."""
+    command = commands.add_parser(
+        "fluence",
+        help="find the fluence that gives a dose, by a network",
+        description="Predict the fluence of beams from contours and a dose, sequence it, compute the synthetic dose "
+        "and compare it with the given one.",
+    )
+    command.set_defaults(run=run)
+    shared.add_case_options(command)
+    shared.add_output_options(command, "plan and the comparison")
+    shared.add_beam_options(command)
+    command.add_argument("--dose", required=True, type=Path, metavar="FILE", help="wished dose: RTDOSE, NRRD or NIfTI")
+    command.add_argument(
+        "--normalize",
+        choices=("wished-mean", "coverage"),
+        default="wished-mean",
+        help="scale the plan to the mean target dose of the wished dose, or to the coverage of the protocol",
+    )
+    add_fluence_options(command)
+    shared.add_run_options(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan, write the plan's folder, and the comparison beside it."""
+    from deeprt.evaluation.compare import ComparisonSettings, compare
+    from deeprt.evaluation.comparison_report import EvaluationContents, NamedDose, write_evaluation
+    from deeprt.evaluation.normalization import Normalization
+    from deeprt.export import versions_of
+
+    config = config_of(options)
+    config = replace(config, fluence=replace(config.fluence, method="network"))
+    if options.normalize == "wished-mean":
+        config = replace(config, normalization=Normalization(rule="wished-mean"))
+    progress = shared.progress_of(options)
+    case = loaded(options, config, progress)
+    wished, notes = read_dose(options.dose, case)
+    result = planned(options, case, config, wished.dose_gy, progress)
+    goals = config.goals or result.protocol.goals
+    comparison = compare(result.case, result.dose_gy, wished.dose_gy, ComparisonSettings(goals))
+    synthetic = NamedDose("synthetic dose", result.dose_gy)
+    contents = EvaluationContents(
+        result.case, synthetic, comparison.report, wished, comparison, versions_of(), (*result.notes, *notes)
+    )
+    write_evaluation(options.out, contents)
+    if isinstance(progress, Bars):
+        progress.close()
+        show_result(result, options.out)
+        for g in comparison.gamma:
+            print(f"  Gamma {g.criterion} against the wished dose: {100 * g.pass_rate:.2f} % of {g.n_voxels} voxels")
+    return 0

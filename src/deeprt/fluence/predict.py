@@ -1,0 +1,181 @@
+"""Fluence from dose by a network, without inverse planning.
+
+The dose is inverted for a few iterations (`deeprt.fluence.inversion`), and a network makes maps of sequenced beams of
+what comes out. The paper's network sees one beam at a time and gives its fluence per monitor unit only; the monitor
+units follow from the dose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from deeprt.beams import Beam
+from deeprt.case import PatientCase
+from deeprt.dose.gather import IMAGE_PIXEL_MM
+from deeprt.dose.influence import DoseInfluence
+from deeprt.errors import InputError
+from deeprt.fluence.inversion import (
+    FEATURES,
+    Inversion,
+    InversionSettings,
+    inversion_problem,
+    invert,
+    mimicked,
+    wished_of,
+)
+from deeprt.fluence.solution import FluenceSolution
+from deeprt.machine import Machine
+from deeprt.networks.beams_eye_view import map_to_fluence
+from deeprt.networks.case_views import case_views
+from deeprt.networks.checkpoint import ModelCard, load_network
+from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
+from deeprt.networks.fluence_network import FluenceConfig, FluenceNetwork
+from deeprt.progress import Progress, Silent
+
+KIND, PAPER_KIND = "fluence network", "dual-frame U-Net"  # as in their model cards
+SHIPPED = "deepfluence.safetensors"
+
+_REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM)
+
+
+def predict_fluence(
+    case: PatientCase,
+    influence: DoseInfluence,
+    machine: Machine,
+    wished_gy: NDArray[np.float32],
+    *,
+    network: Path | None = None,
+    n_refinements: int = 0,
+    progress: Progress | None = None,
+) -> FluenceSolution:
+    """Predict the fluence that gives a dose.
+
+    Parameters
+    ----------
+    influence : of the beams, on every voxel whose dose is wanted
+    wished_gy : (n_k, n_j, n_i) whole course, on the case's grid
+    network : file of the network; the shipped one if None
+    n_refinements : iterations that pull the dose of the prediction to the wished one
+
+    Returns
+    -------
+    Fluence of the beams' open beamlets as delivered, leaf transmission included, and its dose; the objective is the
+    mean squared difference to the wished dose, Gy², where that is high
+
+    Raises
+    ------
+    InputError
+        If there is no dose, a beam reaches beyond the map, or the network's file is damaged.
+    """
+    if not wished_gy.max() > 0:
+        raise InputError("The wished dose is zero everywhere; give the dose of a plan.")
+    report, beams = progress or Silent(), tuple(b.beam for b in influence.beams)
+    report.step("fluence", 0.0, "dose inversion")
+    card, asked = network_of(network)
+    inversion = invert(case, beams, machine, wished_gy, device=str(influence.device))
+    report.step("fluence", 0.4, "prediction")
+    if isinstance(asked, DualFrameNetwork):
+        maps_mu = _by_views(asked, case, beams, inversion, wished_gy)
+    else:
+        maps_mu = _by_correction(asked, inversion)
+    problem, fluence = inversion.problem, inversion.to_fluence(maps_mu)
+    if n_refinements > 0:
+        report.step("fluence", 0.6, f"{n_refinements} refinements")
+        problem = inversion_problem(
+            case, inversion.beams, machine, wished_gy, _REFINEMENT, device=str(influence.device)
+        )
+        fluence = mimicked(problem, fluence, n_refinements)
+        maps_mu = inversion.to_maps(fluence)
+    own = [map_to_fluence(b, m) for b, m in zip(beams, maps_mu, strict=True)]
+    row = torch.cat([m[torch.from_numpy(b.open_beamlets)] for b, m in zip(beams, own, strict=True)])[None]
+    report.step("fluence", 1.0)
+    return FluenceSolution(
+        fluence_mu=tuple(m.cpu().numpy().astype(np.float64) for m in own),
+        dose_gy=influence.to_volume(case.n_fractions * influence.dose(row)[0]),
+        objective=float(problem.value(fluence, problem.dose(fluence))[0]),
+        history=(),
+        converged=True,
+        source=f"{card.network}, {n_refinements} refinements" if n_refinements else card.network,
+    )
+
+
+def network_of(file: Path | None) -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:
+    """A network and its card; the shipped one without a file."""
+    return _shipped() if file is None else _load(file)
+
+
+@cache
+def _shipped() -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:
+    with resources.as_file(resources.files("deeprt") / "data" / "models") as folder:
+        return _load(folder / SHIPPED)
+
+
+def _load(file: Path) -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:
+    kinds = {KIND: (FluenceConfig, FluenceNetwork), PAPER_KIND: (DualFrameConfig, DualFrameNetwork)}
+    card, network = load_network(file, kinds)
+    assert isinstance(network, FluenceNetwork | DualFrameNetwork)
+    if isinstance(network, FluenceNetwork) and network.config.n_features != len(FEATURES):
+        raise InputError(
+            f"The network '{file}' takes {network.config.n_features} features of a map, this version makes "
+            f"{len(FEATURES)}; train it anew."
+        )
+    return card, network
+
+
+def _by_correction(network: FluenceNetwork, inversion: Inversion) -> Tensor:
+    """Maps of the default network, (n_beams, n_pixels, n_pixels) MU."""
+    features = inversion.features
+    box = _jaws_box(features[:, -1], 2**network.config.n_halvings)
+    maps = torch.zeros_like(features[:, 0])
+    with torch.inference_mode():
+        maps[:, box, box] = network(features[:, :, box, box]).clamp(min=0)
+    return maps * inversion.scale_mu[:, None, None]
+
+
+def _jaws_box(jaws: Tensor, step: int) -> slice:
+    """Smallest centered square that holds the jaws of all beams, its size divisible by a step."""
+    n_pixels = jaws.shape[-1]
+    used = (jaws > 0).any(0)
+    reach = torch.nonzero(used.any(0) | used.any(1)).flatten() - (n_pixels - 1) / 2
+    half = step / 2 * float(torch.ceil((reach.abs().max() + 0.5) / (step / 2)))
+    half = min(half, n_pixels / 2)
+    return slice(int(n_pixels / 2 - half), int(n_pixels / 2 + half))
+
+
+def _by_views(
+    network: DualFrameNetwork,
+    case: PatientCase,
+    beams: Sequence[Beam],
+    inversion: Inversion,
+    wished_gy: NDArray[np.float32],
+) -> Tensor:
+    """Maps of the paper's network, (n_beams, n_pixels, n_pixels) MU: one beam at a time, then monitor units."""
+    views = case_views(network.config, case, wished_gy)
+    with torch.inference_mode():
+        fmu = torch.cat([network(views.of(beam)[None]) for beam in beams]).clamp(min=0)
+    return fmu * torch.from_numpy(monitor_units(inversion, fmu))[:, None, None].float()
+
+
+def monitor_units(inversion: Inversion, fmu: Tensor) -> NDArray[np.float64]:
+    """Monitor units of beams, by least squares of their doses to the wished one, not negative, (n_beams,).
+
+    Parameters
+    ----------
+    fmu : (n_beams, n_pixels, n_pixels) fluence per monitor unit
+    """
+    problem = inversion.problem
+    sizes = [b.n_open for b in inversion.beams]
+    parts = torch.split(inversion.to_fluence(fmu), sizes, dim=1)
+    alone = torch.block_diag(*parts)  # type: ignore[no-untyped-call]  # (n_beams, n_beamlets)
+    doses = problem.dose(alone).double().cpu().numpy()
+    found, _ = nnls(doses.T, wished_of(problem).double().cpu().numpy())
+    return np.asarray(found)

@@ -1,0 +1,118 @@
+"""Training of the networks that predict fluence from dose: which network, on which plans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from deeprt.files import write_whole
+from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
+from deeprt.networks.fluence_network import FluenceNetwork
+from deeprt.progress import Progress, Silent
+from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
+from deeprt.training.fluence_data import BeamViews, InvertedMaps, beam_views, inverted_maps, prepare_inversions
+from deeprt.training.loop import TrainSettings, train
+from deeprt.training.beams import RESULT_FILE, claim
+from deeprt.training.reference_plans import ReferenceSettings, read_all_plans
+
+FluenceNetworkName = Literal["default", "paper", "dose-only", "reversed"]
+FluenceData = InvertedMaps | BeamViews
+PAPER_CONFIGS: dict[FluenceNetworkName, DualFrameConfig] = {
+    "paper": DualFrameConfig(),
+    "dose-only": DualFrameConfig(n_contour_volumes=0),
+    "reversed": DualFrameConfig(reverse_labels=True),
+}
+# 100 epochs of 115,800 beams, shifts included, in batches of 15.
+PAPER_SETTINGS = TrainSettings(
+    epochs=100, steps_per_epoch=7720, batch=15, rate=1e-3, rate_drop=0.8, drop_epochs=10, clip=1e-4, patience=100
+)
+DEFAULT_SETTINGS = TrainSettings(epochs=40, steps_per_epoch=150, batch=14, rate=1e-3, final_rate=0.02, patience=40)
+_VALIDATION_SHARE = 0.1  # of the development patients
+
+
+@dataclass(frozen=True)
+class FluenceResult:
+    """How a training ended; losses of the best epoch's weights.
+
+    Parameters
+    ----------
+    best_epoch, n_epochs : that of the least validation loss, and how many there were
+    seconds : of training
+    """
+
+    best_epoch: int
+    n_epochs: int
+    seconds: float
+    training: float
+    validation: float
+
+
+def new_network(name: FluenceNetworkName, seed: int) -> nn.Module:
+    """An untrained network."""
+    if name == "default":
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return FluenceNetwork()
+    return DualFrameNetwork(PAPER_CONFIGS[name], generator=torch.Generator().manual_seed(seed))
+
+
+def split(cohort: Cohort) -> tuple[tuple[CohortPatient, ...], tuple[CohortPatient, ...]]:
+    """Training and validation patients: the last tenth of the development patients, one at least, validates."""
+    development = cohort.of("development")
+    n_validation = max(1, round(_VALIDATION_SHARE * len(development)))
+    return development[:-n_validation], development[-n_validation:]
+
+
+def train_fluence(
+    data: Path,
+    name: FluenceNetworkName,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    n_jobs: int = 1,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> FluenceResult:
+    """Train a network on the reference plans of a cohort's development patients; one that was stopped goes on.
+
+    Parameters
+    ----------
+    data : folder of the cohort, planned by `deeprt.training.reference_plans.plan_cohort`
+    out : gets checkpoints, curve and result
+    """
+    report, cohort, plans = progress or Silent(), read_cohort(data), ReferenceSettings()
+    about = {"network": name, "settings": asdict(settings), "plans": plans.digest(), "cohort": asdict(cohort)}
+    claim(out, about)
+    if (out / RESULT_FILE).exists():
+        return FluenceResult(**json.loads((out / RESULT_FILE).read_text(encoding="utf-8")))
+    patients = split(cohort)
+    training, validation = (fluence_data(name, data, plans, own, n_jobs=n_jobs, report=report) for own in patients)
+    network = new_network(name, settings.seed)
+    epochs = train(network, training, validation, settings, out, device=device, progress=report)
+    best = min(epochs, key=lambda e: e.validation)
+    result = FluenceResult(best.number, len(epochs), epochs[-1].seconds, best.training, best.validation)
+    write_whole(out / RESULT_FILE, json.dumps(asdict(result), indent=1))
+    return result
+
+
+def fluence_data(
+    name: FluenceNetworkName,
+    folder: Path,
+    plans: ReferenceSettings,
+    patients: Sequence[CohortPatient],
+    *,
+    n_jobs: int,
+    report: Progress,
+) -> FluenceData:
+    """Plans of patients as a network takes them."""
+    if name != "default":
+        return beam_views(PAPER_CONFIGS[name], folder, plans, patients)
+    read_all_plans(folder, plans, patients)
+    prepare_inversions(folder, plans, patients, n_jobs=n_jobs, report=report)
+    return inverted_maps(folder, plans, patients)
