@@ -1,6 +1,6 @@
 """Plans of known fluence on the sample case, the doses they give, and untrained networks that bring fluence back."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 
 import numpy as np
@@ -14,11 +14,15 @@ from deeprt.dose.gather import IMAGE_PIXEL_MM
 from deeprt.dose.influence import dose_influence
 from deeprt.fluence.inversion import InversionSettings, between_jaws
 from deeprt.fluence.predict import KIND, PAPER_KIND
+from deeprt.fluence.solvers import SolverSettings
 from deeprt.machine_file import read_machine
 from deeprt.networks.beams_eye_view import ViewSampling
 from deeprt.networks.checkpoint import save_checkpoint
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
 from deeprt.networks.fluence_network import FluenceConfig, FluenceNetwork
+from deeprt.preparation import VIRTUAL_PROSTATE
+from deeprt.training.cohort import CohortPatient
+from deeprt.training.reference_plans import ReferenceSettings
 
 MACHINE = read_machine("generic_6mv")
 ANGLES = (BeamAngles(20.0, 0.0, 10.0), BeamAngles(140.0, 350.0, 0.0), BeamAngles(265.0, 0.0, 85.0))
@@ -26,6 +30,10 @@ ANGLES = (BeamAngles(20.0, 0.0, 10.0), BeamAngles(140.0, 350.0, 0.0), BeamAngles
 EXACT = InversionSettings(n_voxels=100_000, image_pixel_mm=IMAGE_PIXEL_MM)
 SMALL = FluenceConfig(widths=(8, 8, 8))
 PAPER = DualFrameConfig(sampling=ViewSampling(n_slices=3, slice_mm=20.0), widths=(2, 2))
+
+# Reference plans of coarse voxels, few beams and iterations: plans, not good ones.
+QUICK = ReferenceSettings(spacing_mm=5.0, n_beams=(3,), solver=SolverSettings(max_iterations=8, tolerance=1e-3))
+PATIENT = CohortPatient("P1", VIRTUAL_PROSTATE, 11, "development", nodes=True)
 
 
 @cache
@@ -60,13 +68,13 @@ def a_wide_influence():
 
 @cache
 def known_fluence(seed=3):
-    """Waves of 10 to 30 MU on all beamlets but the outermost, (1, n_beamlets)."""
+    """Waves of 10 to 30 MU on the open beamlets, (1, n_beamlets) of all between the jaws."""
     rng, maps = np.random.default_rng(seed), []
-    for beam in wide_beams():
+    for beam in some_beams():
         x, y = ((edges[:-1] + edges[1:]) / 2 for edges in (beam.x_edges_mm, beam.y_edges_mm))
         first, second = rng.uniform(0, 6, 2)
-        maps.append(20 + 10 * np.outer(np.cos(y / 7 + second), np.sin(x / 9 + first)))
-        maps[-1] = np.pad(maps[-1][1:-1, 1:-1], 1)
+        waves = 20 + 10 * np.outer(np.cos(y / 7 + second), np.sin(x / 9 + first))
+        maps.append(np.pad(waves * beam.open_beamlets, 1))
     return a_wide_influence().from_maps(maps)[None]
 
 
@@ -107,6 +115,4 @@ def a_network_file(file, network=None):
 
 def a_card_of(kind, network):
     """The card of a network that knows nothing."""
-    from dataclasses import replace
-
     return replace(a_card(asdict(network.config)), network=kind)

@@ -255,6 +255,20 @@ def test_a_training_state_that_is_not_whole_is_refused(tmp_path, n_bytes):
         load_training_state(file)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_training_state_with_a_changed_byte_is_refused_or_read(tmp_path):
+    file = tmp_path / "last.pt"
+    save_training_state(file, {"network": {"w": torch.arange(5.0)}, "epochs": [{"number": 1}]})
+    whole, n_refused = file.read_bytes(), 0
+    for place in range(whole.index(b"PK", 4)):  # the pickle is the first part
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            load_training_state(file)
+        except InputError:
+            n_refused += 1
+    assert n_refused > 100
+
+
 class Trap:
     def __reduce__(self):
         return (eval, ("1 / 0",))

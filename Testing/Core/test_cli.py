@@ -226,6 +226,7 @@ def test_a_ct_without_segmentation_and_a_virtual_patient_that_is_not_there_are_r
         (["--gantry", "0;90"], "--gantry '0;90' is not a list of angles; write it like 0,72,144."),
         (["--gantry", "0,nan"], "Gantry angles must be finite, got [0.0, nan]."),
         (["--beams", "0"], "The number of beams must be at least 1, got 0."),
+        (["--network", "own.safetensors"], "--network 'own.safetensors' would not be asked; add --select network."),
         (["--fractions", "0"], "The number of fractions must be at least 1, got 0."),
         (["--dose-grid", "0.2"], "The dose grid must be 1 to 10 mm, got 0.2 mm."),
         (["--fluence", "network"], "Fluence by network is not available in this version; use --fluence optimize."),

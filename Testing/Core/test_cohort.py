@@ -10,9 +10,12 @@ from numpy.testing import assert_array_equal
 from deeprt.cli import main
 from deeprt.cohort.labels import LabelSettings, label_patient, read_labels
 from deeprt.cohort.scenarios import ScenarioSettings
+from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
 from deeprt.errors import InputError
+from deeprt.files import read_arrays, write_arrays
 from deeprt.machine_file import read_machine
 from deeprt.orientation.teacher import CandidateSettings
+from deeprt.training import cohort as module
 from deeprt.training.cohort import (
     Cohort,
     CohortPatient,
@@ -123,6 +126,19 @@ def test_a_folder_with_too_few_patients_is_refused(some_folders):
         real_cohort(some_folders / "nowhere", 1)
 
 
+def test_no_prescription_is_assumed_for_a_real_patient(monkeypatch):
+    case = virtual_prostate(np.random.default_rng(1), VirtualPatientSettings(spacing_mm=5.0))
+    bare = replace(case, structures=tuple(replace(s, prescription_gy=None) for s in case.structures))
+    monkeypatch.setattr(module, "load_case", lambda *_: bare)
+    with pytest.raises(InputError, match=r"^Patient P7: No target has a prescription; give its dose in its name"):
+        CohortPatient("P7", "folder", 1, "test").load()
+
+
+def test_a_real_patient_that_cannot_be_read_is_named(some_folders):
+    with pytest.raises(InputError, match=r"^Patient P7: '.*P7\.npz' cannot be read"):
+        CohortPatient("P7", str(some_folders / "P7.npz"), 1, "test").load()
+
+
 # The file
 
 
@@ -227,6 +243,24 @@ def test_written_labels_are_those_of_the_patient(history):
     assert_array_equal(found.weights, expected.weights)
     assert_array_equal(found.fitness, expected.fitness)
     assert [p.digest for p in read_all_labels(history["folder"], cohort, cohort.patients)] == [COARSE.digest()] * 3
+
+
+def test_labels_of_another_patient_or_machine_count_as_missing(history):
+    folder, cohort = history["folder"], read_cohort(history["folder"])
+    first = cohort.patients[0]
+    assert find_labels(folder, cohort, replace(first, split="test" if first.split == "development" else "development"))
+    for change in ({"seed": 5}, {"nodes": not first.nodes}, {"source": "elsewhere"}):
+        assert find_labels(folder, cohort, replace(first, **change)) is None
+    assert find_labels(folder, replace(cohort, machine="generic_15mv"), first) is None
+
+
+def test_labels_that_do_not_say_whose_they_are_stay_valid(history, tmp_path):
+    cohort = read_cohort(history["folder"])
+    first = cohort.patients[0]
+    content = read_arrays(labels_file(history["folder"], first))
+    assert json.loads(str(content.pop("about")))["seed"] == first.seed
+    write_arrays(labels_file(tmp_path, first), content)
+    assert find_labels(tmp_path, cohort, first).about == ""
 
 
 def test_labels_of_other_settings_or_damaged_ones_count_as_missing(history, caplog):

@@ -115,6 +115,10 @@ def test_progress_rises_to_the_end_and_can_stop_the_work():
 # Settings
 
 
+def test_digests_of_labels_that_were_made_before_stay():
+    assert LabelSettings().digest() == "5f240d9b5ce8884f"
+
+
 def test_the_digest_tells_apart_what_labels_depend_on():
     def changed(**selection):
         return replace(SETTINGS, selection=replace(SETTINGS.selection, **selection))
@@ -126,6 +130,8 @@ def test_the_digest_tells_apart_what_labels_depend_on():
         replace(SETTINGS, scenarios=ScenarioSettings(n_runs=2, n_starts=5, n_beams=3)),
     )
     assert len({settings.digest() for settings in (SETTINGS, *others)}) == 5
+    restricted = changed(exclude_deg=((80.0, 100.0),)), changed(min_separation_deg=20.0), SETTINGS
+    assert len({settings.digest() for settings in restricted}) == 3
     assert some_labels().digest == SETTINGS.digest() == changed(memory_mb=123.0, cache=False).digest()
 
 

@@ -1,10 +1,16 @@
-"""Work in this process; `test_training_data` has some in several."""
+"""Work in this process and in several."""
+
+import multiprocessing
+import os
+import signal
+import time
 
 import numba
 import pytest
 import torch
 from Core.selection_samples import CancelAt
 
+from deeprt.errors import InputError
 from deeprt.training.processes import in_processes, threads
 
 
@@ -41,6 +47,42 @@ def test_where_nothing_is_missing_it_says_so_and_starts_no_process():
     record = Record()
     in_processes("plans", pytest.fail, [], n_all=4, n_jobs=2, report=record)
     assert record.steps == [("plans", 1.0, "4 of 4")]
+
+
+def write(file):
+    """Write the process and its threads into a file; long work if it is named so."""
+    if file.name == "long":
+        time.sleep(600)
+    if file.name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if file.name == "wrong":
+        raise InputError("The patient is wrong.")
+    file.write_text(f"{os.getpid()} {torch.get_num_threads()} {numba.get_num_threads()}")
+
+
+def test_several_jobs_work_in_processes_of_one_thread(tmp_path):
+    files, record = [tmp_path / name for name in "abcd"], Record()
+    in_processes("plans", write, files, n_all=5, n_jobs=2, report=record)
+    numbers = [[int(n) for n in file.read_text().split()] for file in files]
+    assert 1 <= len({process for process, *_ in numbers} - {os.getpid()}) <= 2
+    assert all(threads == [1, 1] for _, *threads in numbers)
+    assert [message for _, _, message in record.steps] == [f"{n} of 5" for n in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("other", "call", "error", "message"),
+    [
+        ("killed", 0, InputError, "most likely for lack of memory; what was finished is kept, run it again with fewer"),
+        ("wrong", 0, InputError, "The patient is wrong"),
+        ("quick", 2, InterruptedError, "plans"),
+    ],
+)
+def test_whatever_ends_the_work_ends_all_processes_at_once(tmp_path, other, call, error, message):
+    start = time.monotonic()
+    with pytest.raises(error, match=message):
+        in_processes("plans", write, [tmp_path / "long", tmp_path / other], n_all=2, n_jobs=2, report=Record(call))
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - start < 300, "the long work takes ten minutes"
 
 
 def test_a_stop_loses_only_what_has_not_begun():

@@ -118,3 +118,11 @@ def test_without_a_ptv_the_ctv_is_the_target_and_without_that_the_gtv():
     assert proposals[1].reason == "no PTV, so the CTV is the target"
     assert propose_roles([("GTV", "GTV"), ("Nodes", "CTV"), ("PTV", "")])[0].role is Role.OTHER
     assert propose_roles([("Primary", "gtv")])[0].role is Role.TARGET
+
+
+@pytest.mark.parametrize(
+    ("name", "organ"), [("Prostate", "Prostate"), ("prostate bed", "ProstateBed"), ("SV", "SeminalVes")]
+)
+def test_sites_to_treat_have_their_organ_and_are_not_at_risk(name: str, organ: str) -> None:
+    proposal = propose_role(name)
+    assert (proposal.role, proposal.organ) == (Role.OTHER, organ)

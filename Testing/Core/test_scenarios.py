@@ -1,11 +1,13 @@
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, chisquare, kstest
 
-from deeprt.case import PatientCase
+from deeprt.case import PatientCase, with_tuning_structures
+from deeprt.cohort.labels import weight_names, weights_from, weights_row
 from deeprt.cohort.scenarios import ScenarioSettings, draw_scenarios, draw_weights
 from deeprt.geometry import Grid
 from deeprt.structures import Role, Structure
@@ -54,6 +56,24 @@ def of_the_third_part():
 def test_only_organs_at_risk_ring_skin_and_body_have_weights():
     weights = draw_weights(np.random.default_rng(0), a_case())
     assert set(weights.structures) == set(ORGANS)
+
+
+def test_organs_named_as_tuning_structures_have_no_weight_of_their_own():
+    case = a_case()
+    skin, more = (Structure(n, Role.ORGAN_AT_RISK, case.structures[0].fraction, organ="Skin") for n in ("Skin", "skin"))
+    named = replace(case, structures=(*case.structures[:4], skin, *case.structures[4:], more))
+    weights, usual = (draw_weights(np.random.default_rng(3), c) for c in (named, case))
+    assert list(weights.structures) == [*ORGANS, "skin"]
+    assert replace(weights, structures=usual.structures) == usual
+    row = weights_row(weight_names(named), weights)
+    again = weights_from(weight_names(named), row)
+    assert (
+        again.skin
+        == pytest.approx(weights.skin)
+        != again.structures["skin"]
+        == pytest.approx(weights.structures["skin"])
+    )
+    assert [again.of(s) for s in with_tuning_structures(named).structures if s.name == "Skin"] == [again.skin]
 
 
 def test_weights_fill_their_ranges_and_stay_inside():

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
-from deeprt.orientation import network_prediction
+from deeprt.orientation import network_prediction, selection
 from deeprt.orientation.candidates import separations_deg
 from deeprt.orientation.column_generation import generate_columns, solve_limited
 from deeprt.orientation.network_prediction import network_predictor
@@ -153,6 +153,17 @@ def test_excluded_sectors_and_the_separation_bind_what_is_chosen(selected, metho
     assert not [a for a in selection.angles[1:] if 80 <= a.gantry_deg <= 200]
     for a, b in combinations(selection.angles, 2):
         assert separations_deg([a], b)[0] >= 45 - 1e-6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_more_beams_than_candidates_are_refused_before_anything_is_computed(selected, method, monkeypatch):
+    monkeypatch.setattr(selection, "selection_problem", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr(selection, "network_predictor", lambda *_, **__: pytest.fail("computed"))
+    with pytest.raises(InputError, match="13 beams are to be chosen, but no more than 12 candidates may be; ask for"):
+        selected(method, 13)
+    given = (BeamAngles(60.0, 0.0, 10.0), FOREIGN)  # the first one comes from a candidate's direction
+    with pytest.raises(InputError, match="9 beams are to be chosen, but no more than 8 candidates may be"):
+        selected(method, 11, given=given, exclude_deg=((80.0, 150.0),))
 
 
 def test_a_network_that_finds_no_further_candidate_says_what_to_do(selected):

@@ -294,7 +294,7 @@ def test_a_failed_operation_changes_nothing():
     session.undo()
     before = session.state
     failures = (
-        (lambda: session.complete(5), "No candidate is left to choose as beam 5; exclude less"),
+        (lambda: session.complete(5), "4 beams are to be chosen, but no more than 3 candidates may be; ask for fewer"),
         (lambda: session.complete(1), "The number of beams is 1 already; remove some"),
         (lambda: session.complete(0), "must be at least 1, got 0"),
         (lambda: session.add(BeamAngles(180.0)), "already"),

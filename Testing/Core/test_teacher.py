@@ -66,6 +66,12 @@ def test_impossible_settings_are_refused(change):
         CandidateSettings(**change)
 
 
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_time_to_improve_that_is_none_is_refused(seconds):
+    with pytest.raises(InputError, match=f"time to improve beams must be finite and not negative, got {seconds:g} s"):
+        CandidateSettings(improve_s=seconds)
+
+
 def test_candidates_aim_at_the_isocenter_of_the_case_on_its_own_grid():
     problem, given = the_problem()
     assert given == ()

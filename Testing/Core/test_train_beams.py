@@ -1,6 +1,7 @@
 """Training of the networks that propose beams, from a labeled cohort to a network that others can use."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from deeprt.training import beams as module
 from deeprt.training.beams import (
     DEFAULT_SETTINGS,
     PAPER_SETTINGS,
+    check_cohort,
     input_kind,
     new_network,
     train_beams,
@@ -111,6 +113,20 @@ def test_a_fold_that_was_stopped_goes_on(data, tmp_path):
     assert [replace(r, seconds=0) for r in parts] == [replace(r, seconds=0) for r in whole]
 
 
+def test_final_losses_are_computed_anew_for_another_number_of_states(data, tmp_path, monkeypatch):
+    def result(n_evaluated):
+        return train_beams(data, "default", tmp_path, QUICK, n_folds=2, folds=[1], n_evaluated=n_evaluated)[0]
+
+    some = result(1)
+    before = (tmp_path / "fold-1" / LAST).read_bytes()
+    every = result(0)
+    assert (some.n_evaluated, every.n_evaluated) == (1, 0)
+    assert some.test_best != every.test_best
+    assert replace(every, test_best=0) != replace(some, test_best=0)
+    assert result(1) == some
+    assert (tmp_path / "fold-1" / LAST).read_bytes() == before, "not trained again"
+
+
 def test_final_losses_may_be_those_of_some_states(data, trained, tmp_path):
     some = train_beams(data, "default", tmp_path, QUICK, n_folds=2, folds=[1], n_evaluated=1)[0]
     assert some.test_best != trained[1][0].test_best
@@ -164,6 +180,15 @@ def test_each_network_has_its_inputs_and_settings():
     assert TrainSettings() == PAPER_SETTINGS != DEFAULT_SETTINGS
 
 
+@pytest.mark.parametrize("name", ["paper", "full"])
+def test_candidates_on_the_sphere_are_refused_to_the_papers_networks(data, tmp_path, name):
+    cohort = read_cohort(data)
+    selection = replace(cohort.labels.selection, candidates="noncoplanar:30")
+    write_cohort(replace(cohort, labels=replace(cohort.labels, selection=selection)), tmp_path)
+    with pytest.raises(InputError, match=r"needs candidates around a circle, .* but .* noncoplanar:30"):
+        train_beams(tmp_path, name, tmp_path / "out", QUICK, n_folds=2)
+
+
 def test_candidates_that_the_papers_network_cannot_have_are_refused():
     with pytest.raises(InputError, match=r"multiple of 36, got 90; label the cohort with candidates such as copl"):
         new_network("paper", 0, n_candidates=90)
@@ -194,7 +219,8 @@ def test_the_network_of_the_least_validation_loss_is_released(trained, released)
         "validation_mse": best.validation_best,
         "test_mse": best.test_best,
     }
-    assert f"fold {best.fold} of 2" in card.split
+    assert f"(fold {best.fold} of 2, that with the least validation loss of 2 trained)" in card.split
+    assert "metrics are of all states" in card.split
 
 
 def test_the_card_says_what_the_network_has_seen(data, trained, released):
@@ -218,6 +244,13 @@ def test_a_released_network_proposes_beams(data, released):
     assert fitness.min() == 0 and fitness.max() == 1
 
 
+def test_the_card_of_a_single_fold_does_not_call_it_the_best(data, trained, tmp_path):
+    only = [replace(trained[1][1], n_evaluated=3)]
+    card = release_beams(data, trained[0], only, QUICK, n_folds=2, file=tmp_path / "own.safetensors")
+    assert "(fold 2 of 2)" in card.split
+    assert "metrics are of 3 states drawn from each part" in card.split
+
+
 def test_a_fold_that_is_not_trained_is_named(tmp_path):
     with pytest.raises(InputError, match=r"has no trained fold 3; train it with deeprt train beams"):
         trained_network(tmp_path, "default", 3)
@@ -227,6 +260,52 @@ def test_a_folder_of_another_training_is_refused(data, trained):
     for name, settings in (("full", QUICK), ("default", replace(QUICK, seed=1))):
         with pytest.raises(InputError, match="holds a training of another network, cohort or settings"):
             train_beams(data, name, trained[0], settings, n_folds=2)
+
+
+def other_cohorts(cohort):
+    """Cohorts of as many patients with the same names."""
+    first, *others = cohort.patients
+    for change in ({"seed": 5}, {"source": "elsewhere"}, {"nodes": True}):
+        yield replace(cohort, patients=(replace(first, **change), *others))
+    splits = [p.split for p in (*others, first)]
+    yield replace(cohort, patients=tuple(replace(p, split=s) for p, s in zip(cohort.patients, splits, strict=True)))
+    yield replace(cohort, machine="generic_15mv")
+
+
+def test_a_folder_of_another_cohort_is_refused(data, trained, monkeypatch):
+    monkeypatch.setattr(module, "prepare_inputs", lambda *_, **__: None)
+    cohort = read_cohort(data)
+    for other in other_cohorts(cohort):
+        monkeypatch.setattr(module, "read_cohort", lambda _, other=other: other)
+        with pytest.raises(InputError, match="holds a training of another network, cohort or settings"):
+            train_beams(data, "default", trained[0], QUICK, n_folds=2)
+        with pytest.raises(InputError, match="were trained on another cohort; name the one they belong to"):
+            check_cohort(trained[0], other)
+    check_cohort(trained[0], cohort)
+
+
+def test_a_folder_is_not_claimed_for_a_cohort_without_labels(data, tmp_path):
+    write_cohort(read_cohort(data), tmp_path)
+    with pytest.raises(InputError, match="has no labels"):
+        train_beams(tmp_path, "default", tmp_path / "out", QUICK, n_folds=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"fold": "one"}', "[]"])
+def test_a_damaged_result_is_refused(data, trained, tmp_path, content):
+    out = tmp_path / "out"
+    shutil.copytree(trained[0], out)
+    (out / "fold-1" / "result.json").write_text(content)
+    with pytest.raises(InputError, match=r"result\.json"):
+        train_beams(data, "default", out, QUICK, n_folds=2)
+
+
+def test_a_result_of_an_earlier_version_is_of_all_states(data, trained, tmp_path):
+    out, results = tmp_path / "out", trained[1]
+    shutil.copytree(trained[0], out)
+    earlier = {name: value for name, value in asdict(results[0]).items() if name != "n_evaluated"}
+    (out / "fold-1" / "result.json").write_text(json.dumps(earlier))
+    assert train_beams(data, "default", out, QUICK, n_folds=2) == results
 
 
 # The command
@@ -247,6 +326,18 @@ def test_the_command_prints_a_row_for_every_fold(data, trained, tmp_path, capsys
         assert [float(n) for n in row.split()] == pytest.approx([result.fold, 1, *expected], abs=1e-3)
     assert str(out) in last and "not for clinical use" in last
     assert sorted(f.name for f in tmp_path.iterdir()) == ["own.json", "own.safetensors"]
+    modes = {f.stat().st_mode for f in tmp_path.iterdir()}
+    assert modes == {(out / "run.json").stat().st_mode}, "as every file"
+
+
+def test_a_network_that_is_there_is_replaced_only_if_asked_for(data, trained, tmp_path, capsys):
+    file = tmp_path / "own.safetensors"
+    file.write_bytes(b"other")
+    assert train_command(data, trained[0], "--release", file) == 2
+    assert "own.safetensors' exists already; choose another file for --release or add --over" in capsys.readouterr().err
+    assert file.read_bytes() == b"other"
+    assert train_command(data, trained[0], "--release", file, "--overwrite") == 0
+    assert load_network(file, {KIND: (AngleConfig, AngleNetwork)})
 
 
 def test_options_are_settings_and_json_progress_is_json(data, tmp_path, capsys):
@@ -267,6 +358,9 @@ def test_options_are_settings_and_json_progress_is_json(data, tmp_path, capsys):
         (["--epochs", "0"], "Training: epochs, steps, batch and patience must be at least 1"),
         (["--network", "paper", "--release", "a.safetensors"], "--release writes the default network only"),
         (["--release", "a.pt"], "into a file that ends in .safetensors"),
+        (["--seed", "-1"], "budget_s, clip and seed must not be negative"),
+        (["--release", "/dev/null/a.safetensors"], "Cannot write into '/dev/null': '/dev/null' is a file"),
+        (["--out", "/dev/null/out"], "Cannot write into '/dev/null/out': '/dev/null' is a file"),
         (["--data", "nowhere"], "'nowhere' is no cohort (cohort.json: No such file or directory)"),
     ],
     ids=" ".join,

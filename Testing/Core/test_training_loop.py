@@ -1,7 +1,8 @@
 """The training loop on a toy problem: it learns, ends when it should, and goes on exactly where it was stopped."""
 
 import csv
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,19 @@ from Core.selection_samples import one_thread as one_thread
 from torch import nn
 
 from deeprt.errors import InputError
-from deeprt.networks.checkpoint import load_training_state
-from deeprt.training.loop import BEST, CURVE, LAST, TrainSettings, evaluate_loss, some_states, train
+from deeprt.networks.checkpoint import load_training_state, save_training_state
+from deeprt.training.loop import (
+    BEST,
+    CURVE,
+    LAST,
+    RUN_FILE,
+    TrainSettings,
+    claim,
+    claimed,
+    evaluate_loss,
+    some_states,
+    train,
+)
 
 SETTINGS = TrainSettings(epochs=6, steps_per_epoch=5, batch=4, rate=1e-2, final_rate=0.1)
 
@@ -96,17 +108,38 @@ def test_a_part_of_the_validation_data_is_the_same_every_time(tmp_path):
     assert others == [first, first]
 
 
-def test_the_rate_follows_a_cosine_down_to_its_final_share(tmp_path, monkeypatch):
-    rates, step = [], torch.optim.Adam.step
+@pytest.fixture
+def steps(monkeypatch):
+    """Rate and norm of each weight tensor's gradient, at each step of Adam."""
+    noted, step = [], torch.optim.Adam.step
 
-    def noted(self, *arguments, **options):
-        rates.append(self.param_groups[0]["lr"])
+    def note(self, *arguments, **options):
+        (group,) = self.param_groups
+        noted.append((group["lr"], [float(p.grad.norm()) for p in group["params"] if p.ndim > 1]))
         return step(self, *arguments, **options)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", noted)
+    monkeypatch.setattr(torch.optim.Adam, "step", note)
+    return noted
+
+
+def test_the_rate_follows_a_cosine_down_to_its_final_share(tmp_path, steps):
     trained(tmp_path, replace(SETTINGS, epochs=4, steps_per_epoch=1))
     along = np.arange(4) / 4
-    np.testing.assert_allclose(rates, 1e-2 * (0.1 + 0.9 * (1 + np.cos(np.pi * along)) / 2))
+    np.testing.assert_allclose([rate for rate, _ in steps], 1e-2 * (0.1 + 0.9 * (1 + np.cos(np.pi * along)) / 2))
+
+
+def test_the_rate_may_drop_in_steps_instead(tmp_path, steps):
+    trained(tmp_path, replace(SETTINGS, epochs=5, steps_per_epoch=1, rate_drop=0.8, drop_epochs=2))
+    np.testing.assert_allclose([rate for rate, _ in steps], 1e-2 * np.array([1, 1, 0.8, 0.8, 0.64]))
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_set(tmp_path, steps):
+    trained(tmp_path / "free", replace(SETTINGS, epochs=1))
+    free = [norms for _, norms in steps]
+    assert np.min(free) > 2e-3
+    steps.clear()
+    trained(tmp_path / "clipped", replace(SETTINGS, epochs=1, clip=1e-3))
+    np.testing.assert_allclose([norms for _, norms in steps], np.full_like(free, 1e-3), rtol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_training_and_another_seed_another(tmp_path):
@@ -251,6 +284,65 @@ def test_a_damaged_state_is_refused(tmp_path):
         trained(tmp_path)
 
 
+def test_a_state_of_an_earlier_version_without_the_newer_settings_is_gone_on_with(tmp_path):
+    _, epochs = trained(tmp_path)
+    state = load_training_state(tmp_path / LAST)
+    for name in ("rate_drop", "drop_epochs", "clip"):
+        del state["settings"][name]
+    save_training_state(tmp_path / LAST, state)
+    assert trained(tmp_path)[1] == epochs
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        trained(tmp_path, replace(SETTINGS, clip=1e-3))
+
+
+def test_a_training_begun_on_a_cpu_goes_on_where_the_loss_is_scaled(tmp_path, monkeypatch):
+    with pytest.raises(InterruptedError):
+        trained(tmp_path, training=StopAfter(10))
+    assert load_training_state(tmp_path / LAST)["scaler"] == {}
+    scaler = torch.amp.GradScaler("cpu", enabled=True)  # as on a GPU
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **__: scaler)
+    assert len(trained(tmp_path)[1]) == 6
+    assert load_training_state(tmp_path / LAST)["scaler"]["scale"] > 1
+
+
+def test_a_run_that_lost_its_best_weights_is_refused(tmp_path):
+    trained(tmp_path)
+    (tmp_path / BEST).unlink()
+    with pytest.raises(InputError, match=r"has last\.pt but no best\.pt; remove the folder to begin anew"):
+        trained(tmp_path)
+
+
+# What a folder belongs to
+
+ABOUT = {"network": "line", "settings": asdict(SETTINGS), "patients": [{"id": "P1", "seed": 3}]}
+
+
+def test_a_folder_is_claimed_once_and_for_the_same_only(tmp_path):
+    assert claimed(tmp_path) is None
+    for _ in range(2):
+        claim(tmp_path, ABOUT)
+    assert claimed(tmp_path) == ABOUT
+    for change in ({"patients": [{"id": "P1", "seed": 4}]}, {"settings": asdict(replace(SETTINGS, clip=1.0))}):
+        with pytest.raises(InputError, match="holds a training of another network, cohort or settings"):
+            claim(tmp_path, ABOUT | change)
+    assert claimed(tmp_path) == ABOUT
+
+
+def test_a_claim_of_an_earlier_version_without_the_newer_settings_holds(tmp_path):
+    earlier = {name: value for name, value in ABOUT["settings"].items() if name not in ("rate_drop", "clip")}
+    (tmp_path / RUN_FILE).write_text(json.dumps(ABOUT | {"settings": earlier}))
+    claim(tmp_path, ABOUT)
+    with pytest.raises(InputError, match="another network, cohort or settings"):
+        claim(tmp_path, ABOUT | {"settings": asdict(replace(SETTINGS, rate_drop=0.5))})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\udcff", '{"settings": {"epochs": "many"}}'])
+def test_a_damaged_claim_is_refused(tmp_path, content):
+    (tmp_path / RUN_FILE).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"run\.json"):
+        claim(tmp_path, ABOUT)
+
+
 # Losses
 
 
@@ -277,9 +369,13 @@ def test_some_states_are_drawn_once_each_and_by_their_seed():
         ({"batch": -1}, "must be at least 1"),
         ({"patience": 0}, "must be at least 1"),
         ({"rate": 0.0}, "rate must be positive"),
-        ({"final_rate": 0.0}, "final_rate lie in 0 to 1"),
-        ({"final_rate": 1.5}, "final_rate lie in 0 to 1"),
-        ({"budget_s": -1.0}, "budget_s not be negative"),
+        ({"final_rate": 0.0}, "final_rate and rate_drop lie above 0 and up to 1"),
+        ({"final_rate": 1.5}, "final_rate and rate_drop lie above 0 and up to 1"),
+        ({"rate_drop": 0.0}, "final_rate and rate_drop lie above 0 and up to 1"),
+        ({"budget_s": -1.0}, "budget_s, clip and seed must not be negative"),
+        ({"clip": -1.0}, "budget_s, clip and seed must not be negative"),
+        ({"seed": -1}, "budget_s, clip and seed must not be negative"),
+        ({"drop_epochs": 0}, "drop_epochs be at least 1"),
     ],
     ids=str,
 )

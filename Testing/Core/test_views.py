@@ -1,10 +1,13 @@
 """What the network is given of each candidate: the coarse column generation, and where the chosen beams stand."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from Core.plan_samples import a_case
 from Core.selection_samples import MACHINE, WEIGHTINGS, WEIGHTS, some_settings
 from Core.selection_samples import one_thread as one_thread
@@ -16,6 +19,7 @@ from deeprt.orientation.candidates import axes_of, candidate_beams, separations_
 from deeprt.orientation.column_generation import generate_columns, solve_limited
 from deeprt.orientation.teacher import selection_problem
 from deeprt.orientation.views import COARSE, FEATURES, candidate_views
+from deeprt.orientation.views import one_thread as one_thread_at_work
 
 CANDIDATES = candidate_beams("coplanar:30", MACHINE.clearance)
 SETS = ((), (CANDIDATES[3],), (CANDIDATES[0], CANDIDATES[4], CANDIDATES[7]))
@@ -122,6 +126,35 @@ def test_chosen_beams_are_marked_and_known_from_beside_and_from_opposite():
     opposite_deg = np.min([180 - separations_deg(CANDIDATES, angles) for angles in chosen], axis=0)
     for name, angle in (("beside", away_deg), ("opposite", opposite_deg)):
         assert_allclose(feature(name, chosen), np.exp(-((angle / 8.0) ** 2) / 2), atol=SINGLE)
+
+
+def test_a_chosen_beam_is_marked_whatever_its_collimator():
+    turned = replace(CANDIDATES[4], collimator_deg=30.0)
+    assert_array_equal(feature("chosen", (turned, CANDIDATES[7])), np.isin(range(12), (4, 7)))
+
+
+def test_threads_that_overlap_leave_the_number_of_torchs_threads_as_it_was():
+    inside, left, found, before = threading.Event(), threading.Event(), [], torch.get_num_threads()
+
+    def second():
+        inside.wait(60)
+        with one_thread_at_work():
+            left.wait(60)
+            found.append(torch.get_num_threads())
+
+    torch.set_num_threads(3)
+    other = threading.Thread(target=second)
+    other.start()
+    with one_thread_at_work(), one_thread_at_work():
+        inside.set()
+        other.join(0.2)
+        assert torch.get_num_threads() == 1
+    left.set()
+    other.join(60)
+    new = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()  # begins with what was set last
+    numbers = found, torch.get_num_threads(), new
+    torch.set_num_threads(before)
+    assert numbers == ([1], 3, 3)
 
 
 def test_organ_weights_matter_only_once_there_is_dose():

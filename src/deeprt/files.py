@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from deeprt.errors import InputError
 
+# What numpy and zipfile raise; RuntimeError, of which NotImplementedError is one, where a flag or a method is unknown.
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
 
 def write_all_whole(folder: Path, files: Mapping[str, str]) -> None:
     """Write files into a folder, made if it is missing; all are complete before the first gets its name.
@@ -34,12 +37,34 @@ def write_all_whole(folder: Path, files: Mapping[str, str]) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write, in the same folder, that takes the name of ``path`` once it was written."""
+    """Give a temporary file to write, in the same folder, that takes the name of ``path`` once it was written.
+
+    It gets the permissions that new files usually have, also from writers that keep theirs to their owner.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".deeprt-", suffix=".part") as folder:
         scratch = Path(folder) / path.name
+        scratch.touch()
+        usual = scratch.stat().st_mode
+        scratch.unlink()
         yield scratch
+        scratch.chmod(usual)
         os.replace(scratch, path)
+
+
+def check_writable(folder: Path) -> None:
+    """See that files can be written into a folder, which may be missing yet.
+
+    Raises
+    ------
+    InputError
+        If the nearest folder that is there is a file, or may not be written to.
+    """
+    there = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+    if not there.is_dir():
+        raise InputError(f"Cannot write into '{folder}': '{there}' is a file; choose another folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"Cannot write into '{folder}': '{there}' is not yours to write to; choose another folder.")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -66,5 +91,5 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise InputError(f"'{path}' cannot be read ({str(error).rstrip('.')}).") from error

@@ -130,7 +130,8 @@ _GTV_NAME = re.compile(r"^[\W_]*(\d+|[ailprs])?[\W_]*gtv", re.IGNORECASE)
 _PLANNING_AID_NAME = re.compile(r"^z_?[A-Z]")  # TG-263: a leading z marks a structure made for optimization
 _PLANNING_AID_WORDS = {"ring", "shell", "opt", "optim", "minus", "overlap", "dummy", "help", "helper", "not", "avoid"}
 _EXTERNAL_LETTERS = re.compile("body|external|patient|outline|(patient|body|skin)(outline|contour)")
-_SITE_LETTERS = re.compile("prostate(bed)?|seminalves(icles)?|sv|tumou?r(bed)?")
+_SITE_LETTERS = re.compile("(prostate)|(prostatebed)|(seminalves|seminalvesicles|sv)|tumou?r(?:bed)?")
+_SITES = ("", "Prostate", "ProstateBed", "SeminalVes")  # by the group that the letters match
 _SUPPORT_NAME = re.compile(r"[\W_]*(couch|table ?top|treatment ?table|baseplate)", re.IGNORECASE)
 _BOLUS_NAME = re.compile(r"(^|[\W_\d])bolus", re.IGNORECASE)
 _NO_DOSE_UNITS = ("mm", "cm", "%", "fx", "fr")
@@ -173,8 +174,10 @@ def propose_role(name: str, interpreted_type: str = "") -> RoleProposal:
     if _SUPPORT_NAME.match(name) or _BOLUS_NAME.search(name):
         role = Role.SUPPORT if _SUPPORT_NAME.match(name) else Role.BOLUS
         return RoleProposal(role, "", None, f"name says {role}")
-    if _SITE_LETTERS.fullmatch(letters) or _NODE_WORDS & words:
-        return RoleProposal(Role.OTHER, "", None, "a site to treat, not an organ at risk")
+    site = _SITE_LETTERS.fullmatch(letters)
+    if site or _NODE_WORDS & words:
+        organ = _SITES[site.lastindex or 0] if site else ""
+        return RoleProposal(Role.OTHER, organ, None, "a site to treat, not an organ at risk")
     if organ:
         return RoleProposal(Role.ORGAN_AT_RISK, organ, None, f"name of {organ}")
     if kind in ("ORGAN", "AVOIDANCE"):

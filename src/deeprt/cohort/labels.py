@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
-from deeprt.cohort.scenarios import ScenarioSettings, draw_scenarios
+from deeprt.cohort.scenarios import ScenarioSettings, draw_scenarios, weighted_organs
 from deeprt.errors import InputError
 from deeprt.files import read_arrays, write_arrays
 from deeprt.fluence.solvers import SolverSettings
@@ -21,9 +21,9 @@ from deeprt.orientation.candidates import candidate_beams
 from deeprt.orientation.column_generation import SelectionProblem, fitness_of, generate_columns, solve_limited
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selection_problem
 from deeprt.progress import Progress, Silent
-from deeprt.structures import Role
 
 _FOLLOWED = ("candidates", "voxel_mm", "beamlet_mm", "image_pixel_mm", "margin_mm", "background_share", "solver")
+_FOLLOWED_IF_SET = ("exclude_deg", "min_separation_deg")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class LabelSettings:
 
     def digest(self) -> str:
         """Hash of those settings that labels follow from, by which labels of other settings are told apart."""
-        selection = asdict(self.selection)
-        followed = {name: selection[name] for name in _FOLLOWED}
+        selection, usual = asdict(self.selection), asdict(CandidateSettings())
+        set_ = (name for name in _FOLLOWED_IF_SET if selection[name] != usual[name])
+        followed = {name: selection[name] for name in (*_FOLLOWED, *set_)}
         return hashlib.sha256(json.dumps([followed, asdict(self.scenarios)], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -67,6 +68,7 @@ class PatientLabels:
     run_chosen : (n_runs, n_beams) int64, beams of the full runs, which are the first scenarios; -1 where a run ended
     run_objective : (n_runs,) float64, of those beams
     digest : of the settings
+    about : what else labels follow from, patient and machine, in words of who made them; empty if not known
     """
 
     structures: tuple[str, ...]
@@ -78,6 +80,7 @@ class PatientLabels:
     run_chosen: NDArray[np.int64]
     run_objective: NDArray[np.float64]
     digest: str
+    about: str = ""
 
     def __post_init__(self) -> None:
         n_states, n_runs = self.scenario.size, self.run_objective.size
@@ -98,14 +101,15 @@ _BY_ROLE = ("ring", "skin", "external")  # columns of the weights before those o
 
 def weight_names(case: PatientCase) -> tuple[str, ...]:
     """Names of what has a weight: ring, skin and body, then the organs at risk."""
-    return (*_BY_ROLE, *(s.name for s in case.structures if s.role is Role.ORGAN_AT_RISK))
+    return (*_BY_ROLE, *(s.name for s in weighted_organs(case)))
 
 
 def weights_from(names: Sequence[str], values: NDArray[np.float32]) -> OrganWeights:
     """Organ weights of a row of values, named as by `weight_names`."""
-    named = {name: float(v) for name, v in zip(names, values, strict=True)}
-    by_role = {name: named.pop(name) for name in _BY_ROLE}
-    return OrganWeights(**by_role, structures=named)
+    ring, skin, external, *organs = (float(v) for v in values)
+    return OrganWeights(
+        ring=ring, skin=skin, external=external, structures=dict(zip(names[len(_BY_ROLE) :], organs, strict=True))
+    )
 
 
 def weights_row(names: Sequence[str], weights: OrganWeights) -> NDArray[np.float32]:
@@ -205,6 +209,7 @@ def read_labels(file: Path) -> PatientLabels:
     content = read_arrays(file)
     try:
         structures = tuple(str(s) for s in content.pop("structures"))
-        return PatientLabels(structures=structures, digest=str(content.pop("digest")), **content)
+        digest, about = str(content.pop("digest")), str(content.pop("about", ""))
+        return PatientLabels(structures=structures, digest=digest, about=about, **content)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{file}' cannot be read as labels ({str(error).rstrip('.')}).") from error

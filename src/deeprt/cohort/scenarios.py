@@ -11,7 +11,7 @@ import numpy as np
 
 from deeprt.case import PatientCase
 from deeprt.orientation.teacher import OrganWeights
-from deeprt.structures import Role
+from deeprt.structures import Role, Structure
 
 Range = tuple[float, float]
 
@@ -19,6 +19,7 @@ Range = tuple[float, float]
 _OWN_RANGES: dict[str, Range] = {"Bladder": (0.0, 0.2), "Rectum": (0.0, 0.2)}
 _RING, _SKIN, _OTHER_ORGAN = (0.0, 0.1), (0.0, 0.3), (0.0, 0.1)
 _EXTERNAL = (0.0, 0.04)  # the paper names none for the body; around the default of `OrganWeights`
+_TUNING_NAMES = ("Ring", "Skin")  # of `deeprt.case.with_tuning_structures`
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class ScenarioSettings:
             raise ValueError("Scenarios: at least one run or start, and at least two beams, are needed.")
 
 
+def weighted_organs(case: PatientCase) -> tuple[Structure, ...]:
+    """Organs at risk that have a weight of their own, in order.
+
+    One named as a tuning structure has not: the tuning structure takes its place when beams are chosen.
+    """
+    return tuple(s for s in case.structures if s.role is Role.ORGAN_AT_RISK and s.name not in _TUNING_NAMES)
+
+
 def draw_weights(rng: np.random.Generator, case: PatientCase) -> OrganWeights:
     """Draw organ weights by the paper's scheme of three parts.
 
@@ -67,7 +76,7 @@ def draw_weights(rng: np.random.Generator, case: PatientCase) -> OrganWeights:
     """
     part = rng.random()
     common = (0.0, 0.1) if part < 0.5 else (0.0, 0.05) if part < 0.6 else None
-    organs = [s for s in case.structures if s.role is Role.ORGAN_AT_RISK]
+    organs = weighted_organs(case)
     return OrganWeights(
         ring=rng.uniform(*(common or _RING)),
         skin=rng.uniform(*(common or _SKIN)),

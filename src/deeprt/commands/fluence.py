@@ -9,6 +9,7 @@ from pathlib import Path
 from deeprt.commands import options as shared
 from deeprt.commands.evaluate import read_dose
 from deeprt.commands.plan import add_fluence_options, config_of, loaded, planned, show_result
+from deeprt.errors import InputError
 from deeprt.progress import Bars
 
 
@@ -38,15 +39,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(options: argparse.Namespace) -> int:
     """Plan, write the plan's folder, and the comparison beside it."""
     from deeprt.evaluation.compare import ComparisonSettings, compare
-    from deeprt.evaluation.comparison_report import EvaluationContents, NamedDose, write_evaluation
+    from deeprt.evaluation.comparison_report import EVALUATION_FILE, EvaluationContents, NamedDose, write_evaluation
     from deeprt.evaluation.normalization import Normalization
-    from deeprt.export import versions_of
+    from deeprt.export import check_output_folder, versions_of
 
     config = config_of(options)
     config = replace(config, fluence=replace(config.fluence, method="network"))
     if options.normalize == "wished-mean":
         config = replace(config, normalization=Normalization(rule="wished-mean"))
     progress = shared.progress_of(options)
+    check_output_folder(options.out, overwrite=options.overwrite, file=EVALUATION_FILE)
     case = loaded(options, config, progress)
     wished, notes = read_dose(options.dose, case)
     result = planned(options, case, config, wished.dose_gy, progress)
@@ -56,7 +58,10 @@ def run(options: argparse.Namespace) -> int:
     contents = EvaluationContents(
         result.case, synthetic, comparison.report, wished, comparison, versions_of(), (*result.notes, *notes)
     )
-    write_evaluation(options.out, contents)
+    try:
+        write_evaluation(options.out, contents)
+    except OSError as error:
+        raise InputError(f"Cannot write the comparison to '{options.out}': {error.strerror}.") from error
     if isinstance(progress, Bars):
         progress.close()
         show_result(result, options.out)

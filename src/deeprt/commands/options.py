@@ -135,11 +135,11 @@ def with_beam_options(config: PlanningConfig, options: argparse.Namespace) -> Pl
         beams |= {"gantry_deg": (), "couch_deg": ()}
     elif options.gantry is not None:
         beams["couch_deg"] = ()
-    return replace(
-        config,
-        beams=replace(config.beams, **{k: v for k, v in beams.items() if v is not None}),
-        selection=replace(config.selection, **{k: v for k, v in selection.items() if v is not None}),
-    )
+    chosen = replace(config.beams, **{k: v for k, v in beams.items() if v is not None})
+    if options.network is not None and (chosen.select != "network" or chosen.gantry_deg):
+        raise InputError(f"--network '{options.network}' would not be asked; add --select network.")
+    selected = replace(config.selection, **{k: v for k, v in selection.items() if v is not None})
+    return replace(config, beams=chosen, selection=selected)
 
 
 def _angles(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeprt.commands import options as shared
 from deeprt.errors import InputError
+from deeprt.files import check_writable
 from deeprt.progress import Bars
 
 
@@ -39,8 +40,20 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--evaluate", type=int, default=0, metavar="N", help="scenarios drawn for each of the final losses; 0 for all")
     add("--seed", type=int, metavar="N", help="seed of weights, batches and augmentation")
     add("--release", type=Path, metavar="FILE", help="also write the best fold's network, for deeprt beams --network")
+    add("--overwrite", action="store_true", help="replace the file of --release")
     add("--jobs", type=int, default=1, metavar="N", help="processes that prepare the inputs")
     shared.add_run_options(beams)
+
+
+def _check_release(options: argparse.Namespace) -> None:
+    """Refuse, before the training, a file that the network could not be written to."""
+    file: Path = options.release
+    if options.network != "default" or file.suffix != ".safetensors":
+        raise InputError("--release writes the default network only, into a file that ends in .safetensors.")
+    for written in (file, file.with_suffix(".json")):
+        if written.exists() and not options.overwrite:
+            raise InputError(f"'{written}' exists already; choose another file for --release or add --overwrite.")
+    check_writable(file.parent)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
     usual = DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS
     given = {name: value for name, value in vars(options).items() if name in asdict(usual) and value is not None}
     settings = replace(usual, **given)
-    if options.release is not None and (options.network != "default" or options.release.suffix != ".safetensors"):
-        raise InputError("--release writes the default network only, into a file that ends in .safetensors.")
+    if options.release is not None:
+        _check_release(options)
     if options.jobs < 1 or options.evaluate < 0:
         raise InputError("--jobs must be at least 1, --evaluate not negative.")
     progress = shared.progress_of(options)
@@ -70,11 +83,13 @@ def run(options: argparse.Namespace) -> int:
             device=torch_device(options.device or "auto"),
             progress=progress,
         )
+        if options.release is not None:
+            release_beams(options.data, options.out, results, settings, n_folds=options.folds, file=options.release)
+    except OSError as error:
+        raise InputError(f"Cannot read or write '{error.filename or options.out}': {error.strerror}.") from error
     except KeyboardInterrupt:
         print("deeprt: cancelled; the last complete epoch is kept, the same command goes on.", file=sys.stderr)
         return 130
-    if options.release is not None:
-        release_beams(options.data, options.out, results, settings, n_folds=options.folds, file=options.release)
     if isinstance(progress, Bars):
         progress.close()
         print("Fold  Best epoch  Training / %  Validation / %  Test / %")

@@ -106,7 +106,7 @@ def json_report(contents: ReportContents) -> dict[str, Any]:
             **DEFINITIONS,
             "total_mu": "monitor units of all beams in one fraction",
             "mu": "monitor units of the beam in one fraction",
-            "ideal": "dose of the optimized fluence before it was sequenced; everything else is of the segments",
+            "ideal": "dose of the fluence before it was sequenced; everything else is of the segments",
             "dvh": "cumulative: percent of the volume that receives at least the dose",
         },
         "goals": goals_entry(report),

@@ -21,7 +21,7 @@ from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.machine import Machine
 from deeprt.networks.checkpoint import ModelCard, load_network
-from deeprt.networks.dose_network import DoseConfig, DoseNetwork
+from deeprt.networks.dose_network import BODY, DoseConfig, DoseNetwork, symmetric_dose
 from deeprt.structures import BESIDE_PATIENT, Role
 
 KIND = "dose network"  # as in its model card
@@ -78,12 +78,23 @@ def dose_inputs(case: PatientCase, beams: Sequence[Beam], machine: Machine, conf
     return DoseInputs(*_upright(*_around_body(coarse, features.astype(np.float32))), highest_gy)
 
 
-def predict_dose(case: PatientCase, beams: Sequence[Beam], machine: Machine, network: DoseNetwork) -> Volume:
+def predict_dose(
+    case: PatientCase,
+    beams: Sequence[Beam],
+    machine: Machine,
+    network: DoseNetwork,
+    *,
+    where: NDArray[np.bool_] | None = None,
+) -> Volume:
     """Predict the dose of a plan.
+
+    Parameters
+    ----------
+    where : (n_k, n_j, n_i) voxels that get dose; those of the external structure if None
 
     Returns
     -------
-    (n_k, n_j, n_i) float32 Gy, whole course, on the case's grid; not negative, zero outside the external structure
+    (n_k, n_j, n_i) float32 Gy, whole course, on the case's grid; not negative
 
     Raises
     ------
@@ -92,8 +103,21 @@ def predict_dose(case: PatientCase, beams: Sequence[Beam], machine: Machine, net
     """
     inputs = dose_inputs(case, beams, machine, network.config)
     with torch.inference_mode():
-        predicted = network(torch.from_numpy(inputs.features)[None])[0].clamp(min=0).numpy()
-    return np.where(case.external.fraction > 0, sampled(predicted, inputs.grid, case.grid), 0) * inputs.prescription_gy
+        relative = symmetric_dose(network, torch.from_numpy(inputs.features)).clamp(min=0).numpy()
+    return to_case(relative * np.float32(inputs.prescription_gy), inputs, case, where=where)
+
+
+def to_case(
+    dose_gy: Volume, inputs: DoseInputs, case: PatientCase, *, where: NDArray[np.bool_] | None = None
+) -> Volume:
+    """Bring a dose from the network's voxels to the case's; parameters and result as in `predict_dose`.
+
+    Voxels outside the body take the dose of the nearest one inside, so that the skin's is not mixed with zeros.
+    """
+    outside = inputs.features[BODY] == 0
+    nearest = distance_transform_edt(outside, return_distances=False, return_indices=True)
+    dosed = case.external.fraction > 0 if where is None else where
+    return np.where(dosed, sampled(dose_gy[tuple(nearest)], inputs.grid, case.grid), np.float32(0))
 
 
 def even_dose(case: PatientCase, beams: Sequence[Beam], machine: Machine) -> Volume:

@@ -38,7 +38,9 @@ FEATURES = (
     "open",  # 1 for beamlets near the targets
     "jaws",  # 1 between the jaws
 )
+TRAINED_PIXELS = 96  # of the map, around the axis, that networks learn from: 24 cm; beams with wider jaws are left out
 _SCALE_PERCENTILE = 99.0
+_USUAL_GY = 48.0  # largest dose of plans that networks learn from
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class InversionSettings:
     image_pixel_mm: float = 2.5
     n_iterations: int = 30
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_voxels < 1 or self.n_iterations < 2 or not 0 <= self.least_share < 1 or self.image_pixel_mm <= 0:
+            raise ValueError(
+                "Dose inversion: it takes a voxel, two iterations and positive pixels at least, and a share below 1."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +135,18 @@ def inversion_problem(
     *,
     device: str = "cpu",
 ) -> FluenceProblem:
-    """Mean squared difference to a wished dose on drawn voxels."""
+    """Mean squared difference to a wished dose on drawn voxels.
+
+    It counts as that of a dose of usual size: the first steps of L-BFGS-B depend on the size of the objective.
+    """
     rng, where = np.random.default_rng(settings.seed), torch.device(device)
     voxels = mimicked_voxels(case, wished_gy, n_voxels=settings.n_voxels, least_share=settings.least_share, rng=rng)
     points = case.grid.points_lps(voxels)
     parts = (beam_influence(case, b, machine, points, where, pixel_mm=settings.image_pixel_mm) for b in beams)
-    return mimicking_problem(DoseInfluence(tuple(parts), voxels, case.grid.shape), wished_gy, case.n_fractions)
+    problem = mimicking_problem(DoseInfluence(tuple(parts), voxels, case.grid.shape), wished_gy, case.n_fractions)
+    (term,) = problem.terms
+    weight = term.weight * (_USUAL_GY / float(wished_of(problem).max())) ** 2
+    return replace(problem, terms=(replace(term, weight=weight),))
 
 
 def mimicked(problem: FluenceProblem, start: Tensor, n_iterations: int) -> Tensor:

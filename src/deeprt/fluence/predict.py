@@ -25,6 +25,7 @@ from deeprt.dose.influence import DoseInfluence
 from deeprt.errors import InputError
 from deeprt.fluence.inversion import (
     FEATURES,
+    TRAINED_PIXELS,
     Inversion,
     InversionSettings,
     inversion_problem,
@@ -34,7 +35,7 @@ from deeprt.fluence.inversion import (
 )
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.machine import Machine
-from deeprt.networks.beams_eye_view import map_to_fluence
+from deeprt.networks.beams_eye_view import ViewSampling, map_to_fluence
 from deeprt.networks.case_views import case_views
 from deeprt.networks.checkpoint import ModelCard, load_network
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
@@ -69,15 +70,14 @@ def predict_fluence(
     Returns
     -------
     Fluence of the beams' open beamlets as delivered, leaf transmission included, and its dose; the objective is the
-    mean squared difference to the wished dose, Gy², where that is high
+    mean squared difference to the wished dose where that is high, Gy², leakage beside the open beamlets included
 
     Raises
     ------
     InputError
-        If there is no dose, a beam reaches beyond the map, or the network's file is damaged.
+        If the dose is not one of this case, a beam reaches beyond the map, or the network's file is damaged.
     """
-    if not wished_gy.max() > 0:
-        raise InputError("The wished dose is zero everywhere; give the dose of a plan.")
+    _check_dose(case, wished_gy)
     report, beams = progress or Silent(), tuple(b.beam for b in influence.beams)
     report.step("fluence", 0.0, "dose inversion")
     card, asked = network_of(network)
@@ -101,7 +101,7 @@ def predict_fluence(
     return FluenceSolution(
         fluence_mu=tuple(m.cpu().numpy().astype(np.float64) for m in own),
         dose_gy=influence.to_volume(case.n_fractions * influence.dose(row)[0]),
-        objective=float(problem.value(fluence, problem.dose(fluence))[0]),
+        objective=float((problem.dose(fluence)[0] - wished_of(problem)).square().mean()),
         history=(),
         converged=True,
         source=f"{card.network}, {n_refinements} refinements" if n_refinements else card.network,
@@ -128,7 +128,30 @@ def _load(file: Path) -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:
             f"The network '{file}' takes {network.config.n_features} features of a map, this version makes "
             f"{len(FEATURES)}; train it anew."
         )
+    sampling = ViewSampling()
+    if isinstance(network, DualFrameNetwork) and _map_of(network.config.sampling) != _map_of(sampling):
+        raise InputError(
+            f"The network '{file}' makes maps of other pixels than the {sampling.n_pixels} of {sampling.pixel_mm:g} mm "
+            "of this version; train it anew."
+        )
     return card, network
+
+
+def _map_of(sampling: ViewSampling) -> tuple[int, float]:
+    return sampling.n_pixels, sampling.pixel_mm
+
+
+def _check_dose(case: PatientCase, wished_gy: NDArray[np.float32]) -> None:
+    if not np.isfinite(wished_gy).all():
+        raise InputError("The wished dose is not finite everywhere; give the dose of a plan.")
+    inside = wished_gy[case.external.fraction > 0.5]
+    if inside.size == 0 or not inside.max() > 0:
+        raise InputError(
+            f"The wished dose is zero inside '{case.external.name}'; give the dose of a plan of this case."
+        )
+    for target in case.targets:
+        if not np.median(wished_gy[target.fraction > 0.5]) > 0:
+            raise InputError(f"The wished dose does not reach '{target.name}'; give the dose of a plan of this case.")
 
 
 def _by_correction(network: FluenceNetwork, inversion: Inversion) -> Tensor:
@@ -137,17 +160,17 @@ def _by_correction(network: FluenceNetwork, inversion: Inversion) -> Tensor:
     box = _jaws_box(features[:, -1], 2**network.config.n_halvings)
     maps = torch.zeros_like(features[:, 0])
     with torch.inference_mode():
-        maps[:, box, box] = network(features[:, :, box, box]).clamp(min=0)
+        maps[:, box, box] = network.to(features.device)(features[:, :, box, box]).clamp(min=0)
     return maps * inversion.scale_mu[:, None, None]
 
 
 def _jaws_box(jaws: Tensor, step: int) -> slice:
-    """Smallest centered square that holds the jaws of all beams, its size divisible by a step."""
+    """Smallest centered square that holds the jaws of all beams and what is trained, its size divisible by a step."""
     n_pixels = jaws.shape[-1]
     used = (jaws > 0).any(0)
     reach = torch.nonzero(used.any(0) | used.any(1)).flatten() - (n_pixels - 1) / 2
     half = step / 2 * float(torch.ceil((reach.abs().max() + 0.5) / (step / 2)))
-    half = min(half, n_pixels / 2)
+    half = min(max(half, TRAINED_PIXELS / 2), n_pixels / 2)
     return slice(int(n_pixels / 2 - half), int(n_pixels / 2 + half))
 
 
@@ -159,10 +182,10 @@ def _by_views(
     wished_gy: NDArray[np.float32],
 ) -> Tensor:
     """Maps of the paper's network, (n_beams, n_pixels, n_pixels) MU: one beam at a time, then monitor units."""
-    views = case_views(network.config, case, wished_gy)
+    views, device = case_views(network.config, case, wished_gy), inversion.features.device
     with torch.inference_mode():
-        fmu = torch.cat([network(views.of(beam)[None]) for beam in beams]).clamp(min=0)
-    return fmu * torch.from_numpy(monitor_units(inversion, fmu))[:, None, None].float()
+        fmu = torch.cat([network.to(device)(views.of(beam)[None].to(device)) for beam in beams]).clamp(min=0)
+    return fmu * torch.from_numpy(monitor_units(inversion, fmu)).to(fmu)[:, None, None]
 
 
 def monitor_units(inversion: Inversion, fmu: Tensor) -> NDArray[np.float64]:

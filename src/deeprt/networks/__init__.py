@@ -1,1 +1,1 @@
-"""Networks that predict the fitness of candidate beams: their inputs, layers and files."""
+"""Networks that propose beams and predict fluence: their inputs, layers and files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +21,11 @@ from deeprt.errors import InputError
 from deeprt.files import whole_file, write_whole
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+# What torch's unpickler raises that meets other bytes than it has written.
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(struct.error, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def load_training_state(file: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except _DAMAGED as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(f"The training state '{file}' cannot be read ({reason}); remove it to begin anew.") from error
     return state

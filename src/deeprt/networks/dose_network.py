@@ -1,4 +1,4 @@
-"""The dose network: it corrects the dose of even beams to what a planner would reach, and its loss and score.
+"""The dose network: it corrects the dose of even beams to what a planner would reach, and its loss.
 
 What the beams do by themselves is known from physics and comes in as a channel of its own; the network learns only how
 planning shapes it around organs at risk.
@@ -20,7 +20,7 @@ FEATURES = (
     "body",  # share of the voxel inside the external structure
     "even dose",  # of beams of equal fluence and weight, mean 1 in the target of highest prescription
 )  # then the share of the voxel inside each organ at risk of the configuration
-_PRESCRIPTION, _BODY, _EVEN_DOSE = (FEATURES.index(name) for name in ("prescription", "body", "even dose"))
+PRESCRIPTION, BODY, EVEN_DOSE = (FEATURES.index(name) for name in ("prescription", "body", "even dose"))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class DoseNetwork(nn.Module):
         padded = functional.pad(features, padding, mode="replicate")
         hidden = self._level(0, self.first(padded.contiguous(memory_format=torch.channels_last_3d)))
         change = self.last(hidden)[:, 0, :n_k, :n_j, :n_i]
-        dose: Tensor = (features[:, _EVEN_DOSE] + change) * (features[:, _BODY] > 0)
+        dose: Tensor = (features[:, EVEN_DOSE] + change) * (features[:, BODY] > 0)
         return dose
 
     def _level(self, n: int, given: Tensor) -> Tensor:
@@ -111,21 +111,39 @@ class _Block(nn.Module):
         return added
 
 
-def dose_loss(predicted: Tensor, wished: Tensor, features: Tensor, *, target_weight: float = 2.0) -> Tensor:
-    """Mean absolute error over the body, over the highest prescription; voxels of targets count more.
+def dose_loss(predicted: Tensor, wished: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute error of each patient's dose, and the mean of patients.
 
     Parameters
     ----------
     predicted, wished : (n_batch, n_k, n_j, n_i) over the highest prescription
-    features : (n_batch, n_features, n_k, n_j, n_i) of the network
-    target_weight : of a voxel in a target, over that of another
+    weight : (n_batch, n_k, n_j, n_i) of each voxel, not negative; zero where the dose is not known
 
     Returns
     -------
-    ()
+    () over the highest prescription
     """
-    weight = features[:, _BODY] * torch.where(features[:, _PRESCRIPTION] > 0, target_weight, 1.0)
-    return (weight * (predicted - wished).abs()).sum() / weight.sum()
+    error = (predicted - wished).abs()
+    return ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
+
+
+def symmetric_dose(network: DoseNetwork, features: Tensor) -> Tensor:
+    """Mean of the predictions for a patient and, mirrored back, for the mirror image: the same whichever side is left.
+
+    It takes less time than the network takes for the patient alone: PyTorch has slow 3-D convolutions for a batch of
+    one on a single thread.
+
+    Parameters
+    ----------
+    features : (n_features, n_k, n_j, n_i) float32
+
+    Returns
+    -------
+    (n_k, n_j, n_i) float32 over the highest prescription
+    """
+    seen, image = network(torch.stack([features, mirrored(features, network.config)]))
+    mean: Tensor = (seen + image.flip(-1)) / 2
+    return mean
 
 
 def mirrored(features: Tensor, config: DoseConfig) -> Tensor:

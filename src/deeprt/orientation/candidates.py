@@ -13,6 +13,8 @@ from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
 from deeprt.machine import Clearance
 
+SAME_DEG = 0.05  # central axes nearer than this are one beam: plans are written to a tenth of a degree
+
 
 def candidate_beams(kind: str, clearance: Clearance) -> tuple[BeamAngles, ...]:
     """Candidates of a kind written like ``coplanar:2`` or ``noncoplanar:6`` (step in degrees).
@@ -116,6 +118,21 @@ def excluded(angles: Sequence[BeamAngles], sectors_deg: Sequence[tuple[float, fl
     for low, high in sectors_deg:
         out |= (gantry - low) % 360 <= (high - low) % 360
     return out
+
+
+def check_enough(n_beams: int, n_selectable: int) -> None:
+    """Refuse to choose more beams than there are candidates.
+
+    Raises
+    ------
+    InputError
+        If there are not enough.
+    """
+    if n_beams > n_selectable:
+        raise InputError(
+            f"{n_beams} beams are to be chosen, but no more than {n_selectable} candidates may be; "
+            "ask for fewer, exclude less, lower the minimum separation or take candidates at smaller steps."
+        )
 
 
 def separations_deg(angles: Sequence[BeamAngles], other: BeamAngles) -> NDArray[np.float64]:

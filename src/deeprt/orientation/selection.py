@@ -14,6 +14,7 @@ from deeprt.case import PatientCase
 from deeprt.errors import InputError
 from deeprt.machine import Machine
 from deeprt.orientation.cache import cached_selection, selection_key
+from deeprt.orientation.candidates import SAME_DEG, candidate_beams, check_enough, excluded, separations_deg
 from deeprt.orientation.column_generation import generate_columns
 from deeprt.orientation.guided_search import guided_search
 from deeprt.orientation.network_prediction import KnownNetwork, network_of, network_predictor
@@ -59,6 +60,7 @@ def select_beams(
         angles = equispaced_angles(n_beams, first_gantry_deg=first_gantry_deg)
         no_fitness = np.zeros((0, n_beams), np.float32)
         return BeamSelection(angles, tuple(range(n_beams)), no_fitness, (), 0, "equispaced", {})
+    _check_candidates(machine, n_beams, settings, given)
 
     known = network_of(settings) if method == "network" else None
 
@@ -80,6 +82,15 @@ def select_beams(
     how = method if known is None else f"network {known[0].weights_sha256}"
     key = selection_key(case, machine, settings, n_beams=n_beams, given=given, method=how, seed=seed)
     return cached_selection(key, make)
+
+
+def _check_candidates(machine: Machine, n_beams: int, settings: CandidateSettings, given: Sequence[BeamAngles]) -> None:
+    """Refuse a number of beams for which there are not enough candidates, the given beams apart."""
+    candidates = candidate_beams(settings.candidates, machine.clearance)
+    selectable = ~excluded(candidates, settings.exclude_deg)
+    for angles in given:
+        selectable &= separations_deg(candidates, angles) >= SAME_DEG
+    check_enough(n_beams - len(given), int(selectable.sum()))
 
 
 def _by_network(

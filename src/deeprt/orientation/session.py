@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from deeprt.beams import BeamAngles, BeamSelection
 from deeprt.errors import InputError
-from deeprt.orientation.candidates import excluded, separations_deg
+from deeprt.orientation.candidates import SAME_DEG, check_enough, excluded, separations_deg
 from deeprt.orientation.predictor import FitnessPredictor
 from deeprt.orientation.teacher import OrganWeights
 from deeprt.progress import Progress
 
-_SAME_DEG = 0.05  # central axes nearer than this are one beam: plans are written to a tenth of a degree
 _ROUNDING_DEG = 1e-6  # by which a separation that is just kept may seem too small
 
 
@@ -140,6 +139,7 @@ class BeamSession:
         edited = replace(self._state, n_beams=_checked_number(n_beams))
         if len(edited.beams) >= n_beams:
             raise InputError(f"The number of beams is {len(edited.beams)} already; remove some or ask for more.")
+        check_enough(n_beams - len(edited.beams), int(edited.selectable.sum()))
         while len(edited.beams) < n_beams:
             edited = self._predicted(self._with_best(edited))
         return self._enter(edited)
@@ -177,7 +177,7 @@ class BeamSession:
             n_kept=len(locked),
             n_sweeps=n_sweeps,
             selectable=~excluded(self._candidates, state.excluded_deg),
-            min_separation_deg=max(state.min_separation_deg - _ROUNDING_DEG, _SAME_DEG),
+            min_separation_deg=max(state.min_separation_deg - _ROUNDING_DEG, SAME_DEG),
             progress=progress,
         )
         coming_in = (SessionBeam(angles) for angles in found if angles not in state.angles)
@@ -255,7 +255,7 @@ class BeamSession:
         predictor = self._predictor(edited.weights)
         fitness = predictor.fitness(edited.angles)
         selectable = ~excluded(self._candidates, edited.excluded_deg)
-        least_deg = max(edited.min_separation_deg - _ROUNDING_DEG, _SAME_DEG)
+        least_deg = max(edited.min_separation_deg - _ROUNDING_DEG, SAME_DEG)
         for angles in edited.angles:
             selectable &= separations_deg(self._candidates, angles) >= least_deg
         best = int(np.argmax(np.where(selectable, fitness, -np.inf))) if selectable.any() else None
@@ -321,7 +321,7 @@ def _with_beams(state: SessionState, beams: tuple[SessionBeam, ...]) -> SessionS
     """State with other beams, unless two of them come from one direction."""
     angles = [b.angles for b in beams]
     for number, a in enumerate(angles[1:], start=2):
-        same = np.flatnonzero(separations_deg(angles[: number - 1], a) < _SAME_DEG)
+        same = np.flatnonzero(separations_deg(angles[: number - 1], a) < SAME_DEG)
         if same.size:
             raise InputError(
                 f"Beam {same[0] + 1} comes from gantry {a.gantry_deg:.1f}° and couch {a.couch_deg:.1f}° already; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -105,6 +106,8 @@ class CandidateSettings:
                 "Beam selection: voxel_mm, beamlet_mm, image_pixel_mm and memory_mb must be positive, "
                 "margins and sweeps not negative."
             )
+        if not 0 <= self.improve_s < math.inf:
+            raise InputError(f"The time to improve beams must be finite and not negative, got {self.improve_s:g} s.")
 
 
 def selection_problem(

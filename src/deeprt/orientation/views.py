@@ -8,6 +8,7 @@ curve nearer to that of the fine teacher; what it is given of each candidate is 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from deeprt.case import PatientCase
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.machine import Machine
 from deeprt.orientation.beam_sets import Budget, solved
-from deeprt.orientation.candidates import axes_of
+from deeprt.orientation.candidates import SAME_DEG, axes_of
 from deeprt.orientation.column_generation import SelectionProblem, fitness_of, solve_limited
 from deeprt.orientation.search import exchanged
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights, selection_problem
@@ -44,6 +45,7 @@ FEATURES = (
 )
 _NEAR_DEG = 8.0  # standard deviation of the nearness to chosen beams
 _SMALL = 1e-4  # of a cost relative to the largest one, below which differences do not matter
+_ALONE = threading.RLock()  # torch's number of threads is one for all threads of the process
 
 COARSE = CandidateSettings(
     voxel_mm=8.0,
@@ -104,8 +106,7 @@ class CandidateViews:
                 multipliers, _ = solve_limited(self.problem, [positions], {})
                 prices = _prices(self.problem, multipliers)
         gain, first, top = prices.gain, self.first.gain, self.first.gain.max()
-        is_chosen = np.isin(np.arange(first.size), positions)
-        beside, opposite = self._nearness(chosen)
+        is_chosen, beside, opposite = self._nearness(chosen)
         columns = (
             fitness_of(gain),
             np.log10(gain / top + _SMALL),
@@ -165,15 +166,18 @@ class CandidateViews:
                 return n
         return pool.add(angles, self.settings.beamlet_mm, self.settings.margin_mm)
 
-    def _nearness(self, chosen: Sequence[BeamAngles]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of each candidate to the nearest chosen beam, and to the nearest opposite of one, 0 to 1."""
+    def _nearness(self, chosen: Sequence[BeamAngles]) -> tuple[NDArray[np.float64], ...]:
+        """Of each candidate to a chosen beam: 1 for one direction, and nearness to the nearest and to an opposite.
+
+        Two beams whose collimators differ have one direction.
+        """
         if not chosen:
             nothing = np.zeros(len(self.problem.candidates))
-            return nothing, nothing
+            return nothing, nothing, nothing
         cosine = np.clip(axes_of(self.problem.candidates) @ axes_of(chosen).T, -1, 1)
         angle_deg = np.degrees(np.arccos(np.stack([cosine.max(1), -cosine.min(1)])))
         beside, opposite = np.exp(-((angle_deg / _NEAR_DEG) ** 2) / 2)
-        return beside, opposite
+        return (angle_deg[0] < SAME_DEG).astype(np.float64), beside, opposite
 
 
 def candidate_views(
@@ -209,13 +213,17 @@ def candidate_views(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread: with tensors as small as these, several wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    """Keep torch to one thread: with tensors as small as these, several wait for each other longer than they work.
+
+    Python threads that ask for it work one after the other; otherwise one could keep another's 1 for good.
+    """
+    with _ALONE:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _prices(problem: SelectionProblem, multipliers: Tensor) -> _Prices:

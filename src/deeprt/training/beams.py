@@ -11,18 +11,29 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from deeprt.config import read_settings
 from deeprt.errors import InputError
-from deeprt.files import write_whole
+from deeprt.files import check_writable, write_whole
 from deeprt.networks.angle_network import AngleNetwork
 from deeprt.networks.checkpoint import load_training_state
 from deeprt.networks.paper_network import PaperConfig, PaperNetwork
 from deeprt.progress import Progress, Silent
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
 from deeprt.training.dataset import AnatomyData, InputKind, ViewData, anatomy_data, prepare_inputs, view_data
-from deeprt.training.loop import BEST, LAST, Epoch, TrainSettings, evaluate_loss, some_states, train
+from deeprt.training.loop import (
+    BEST,
+    LAST,
+    RESULT_FILE,
+    Epoch,
+    TrainSettings,
+    claim,
+    claimed,
+    evaluate_loss,
+    some_states,
+    train,
+)
 
 BeamNetworkName = Literal["default", "paper", "full"]
-RESULT_FILE, RUN_FILE = "result.json", "run.json"
 PAPER_SETTINGS = TrainSettings()  # 400 epochs of 2,500 scenarios, one at a time, Adam with 1e-5
 DEFAULT_SETTINGS = TrainSettings(
     epochs=25, steps_per_epoch=160, batch=16, rate=3e-3, final_rate=0.01, patience=25
@@ -37,22 +48,22 @@ class FoldResult:
     ----------
     best_epoch, n_epochs : that of the least validation loss, and how many there were
     seconds : of training
-    n_evaluated : states drawn for each of the losses below; all if 0
     training_best, validation_best, test_best : of the best epoch's weights
     training_last, validation_last, test_last : of the last epoch's
+    n_evaluated : states drawn for each of these losses; all if 0
     """
 
     fold: int
     best_epoch: int
     n_epochs: int
     seconds: float
-    n_evaluated: int
     training_best: float
     validation_best: float
     test_best: float
     training_last: float
     validation_last: float
     test_last: float
+    n_evaluated: int = 0
 
 
 def input_kind(name: BeamNetworkName) -> InputKind:
@@ -123,7 +134,8 @@ def train_beams(
 ) -> tuple[FoldResult, ...]:
     """Train a network on the development patients of a labeled cohort, once a fold.
 
-    A fold that is complete is not trained again; one that was stopped goes on.
+    A fold that is complete is not trained again, one that was stopped goes on; where other states are to be evaluated,
+    the final losses are computed anew.
 
     Parameters
     ----------
@@ -131,21 +143,29 @@ def train_beams(
     out : gets a folder ``fold-1``, ``fold-2`` ... each
     folds : counted from 1; all if empty
     n_evaluated : states drawn for each of the final losses; all if 0
+
+    Raises
+    ------
+    InputError
+        If the cohort cannot be trained on, or ``out`` holds another training, is damaged or cannot be written.
     """
     report, cohort = progress or Silent(), read_cohort(data)
     splits = list(cohort.folds(n_folds))
     chosen = folds or range(1, n_folds + 1)
     if not set(chosen) <= set(range(1, n_folds + 1)):
         raise InputError(f"There are folds 1 to {n_folds}, not {', '.join(str(f) for f in chosen)}.")
-    about = {"network": name, "settings": asdict(settings), "n_folds": n_folds, "labels": cohort.labels.digest()}
-    _claim(out, {**about, "patients": [p.id for p in cohort.patients]})
+    _check_circle(name, cohort)
+    check_writable(out)
     prepare_inputs(data, cohort, input_kind(name), n_jobs=n_jobs, progress=report)
+    claim(out, {"network": name, "settings": asdict(settings), "n_folds": n_folds, **_identity(cohort)})
     results = []
     for fold in chosen:
         folder, (training, validation) = out / f"fold-{fold}", splits[fold - 1]
         if (folder / RESULT_FILE).exists():
-            results.append(FoldResult(**json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))))
-            continue
+            known = read_settings(FoldResult, folder / RESULT_FILE)
+            if known.n_evaluated == n_evaluated:
+                results.append(known)
+                continue
         parts = tuple(states_of(name, data, cohort, p) for p in (training, validation, cohort.of("test")))
         network = new_network(name, settings.seed, parts[0].n_candidates)
         epochs = train(network, parts[0], parts[1], settings, folder, device=device, progress=report)
@@ -154,27 +174,45 @@ def train_beams(
     return tuple(results)
 
 
-def _claim(folder: Path, about: dict[str, Any]) -> None:
-    """Note what a folder's folds belong to.
+def check_cohort(folder: Path, cohort: Cohort) -> None:
+    """See that the folds in a folder, where it says what they belong to, were trained on a cohort.
 
     Raises
     ------
     InputError
-        If they belong to something else.
+        If they were trained on another one.
     """
-    file = folder / RUN_FILE
-    if not file.exists():
-        write_whole(file, json.dumps(about, indent=1))
-    elif json.loads(file.read_text(encoding="utf-8")) != about:
-        raise InputError(f"'{folder}' holds a training of another network, cohort or settings; choose another folder.")
+    noted = claimed(folder)
+    if noted is not None and not _identity(cohort).items() <= noted.items():
+        raise InputError(f"The networks in '{folder}' were trained on another cohort; name the one they belong to.")
+
+
+def _identity(cohort: Cohort) -> dict[str, Any]:
+    """What tells a cohort from others: labels, machine and patients, as plain data."""
+    return {
+        "labels": cohort.labels.digest(),
+        "machine": cohort.machine,
+        "patients": [asdict(p) for p in cohort.patients],
+    }
+
+
+def _check_circle(name: BeamNetworkName, cohort: Cohort) -> None:
+    """Refuse candidates that do not stand around a circle to the networks for which they must."""
+    candidates = cohort.labels.selection.candidates
+    if name != "default" and not candidates.startswith("coplanar:"):
+        raise InputError(
+            f"The network '{name}' needs candidates around a circle, such as coplanar:2, but the cohort is labeled "
+            f"with {candidates}; train the default one, or label another cohort."
+        )
 
 
 def _fold_result(
     fold: int, network: nn.Module, parts: Sequence[BeamData], epochs: Sequence[Epoch], folder: Path, n_evaluated: int
 ) -> FoldResult:
-    losses = []
-    for file in (BEST, LAST):
+    def losses(file: str) -> tuple[float, float, float]:
         network.load_state_dict(load_training_state(folder / file)["network"])
-        losses.append([evaluate_loss(network, d, some_states(len(d), n_evaluated, 0)) for d in parts])
+        training, validation, test = (evaluate_loss(network, d, some_states(len(d), n_evaluated, 0)) for d in parts)
+        return training, validation, test
+
     best = min(epochs, key=lambda e: e.validation)
-    return FoldResult(fold, best.number, len(epochs), epochs[-1].seconds, n_evaluated, *losses[0], *losses[1])
+    return FoldResult(fold, best.number, len(epochs), epochs[-1].seconds, *losses(BEST), *losses(LAST), n_evaluated)

@@ -53,14 +53,30 @@ class CohortPatient:
             raise InputError(f"Patient {self.id}: the seed must not be negative, got {self.seed}.")
 
     def load(self, spacing_mm: float = 3.0) -> PatientCase:
-        """Read or make the patient, with prescriptions, on a grid of these voxels."""
+        """Read or make the patient, with prescriptions, on a grid of these voxels.
+
+        Raises
+        ------
+        InputError
+            If a real patient cannot be read, or no target has a prescription, since none is assumed.
+        """
         if self.source == VIRTUAL_PROSTATE:
             settings = VirtualPatientSettings(nodes=self.nodes, spacing_mm=spacing_mm)
             case = virtual_prostate(np.random.default_rng(self.seed), settings)
         else:
-            config = PlanningConfig(dose_grid_mm=spacing_mm)
-            _, case, _ = with_prescriptions(load_case(self.source, config), config)
+            try:
+                case = self._real(PlanningConfig(dose_grid_mm=spacing_mm))
+            except InputError as error:
+                raise InputError(f"Patient {self.id}: {error}") from error
         return replace(case, case_id=self.id)
+
+    def _real(self, config: PlanningConfig) -> PatientCase:
+        case = load_case(self.source, config)
+        if not case.targets:
+            raise InputError(
+                "No target has a prescription; give its dose in its name, such as PTV_60, or leave the patient out."
+            )
+        return with_prescriptions(case, config)[1]
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,7 @@ def labels_file(folder: Path, patient: CohortPatient) -> Path:
 
 
 def find_labels(folder: Path, cohort: Cohort, patient: CohortPatient) -> PatientLabels | None:
-    """Labels of a patient; None where they are missing, damaged or made with other settings."""
+    """Labels of a patient; None where they are missing, damaged, of another patient or made with other settings."""
     try:
         labels = read_labels(labels_file(folder, patient))
     except FileNotFoundError:
@@ -201,7 +217,15 @@ def find_labels(folder: Path, cohort: Cohort, patient: CohortPatient) -> Patient
     except InputError as error:
         logger.warning("%s", error)
         return None
-    return labels if labels.digest == cohort.labels.digest() else None
+    is_known = labels.about in ("", _about(cohort, patient))  # earlier files do not say whose they are
+    return labels if is_known and labels.digest == cohort.labels.digest() else None
+
+
+def _about(cohort: Cohort, patient: CohortPatient) -> str:
+    """What a patient's labels follow from besides the settings."""
+    return json.dumps(
+        {"machine": cohort.machine, "source": patient.source, "seed": patient.seed, "nodes": patient.nodes}
+    )
 
 
 def label_cohort(folder: Path, *, n_jobs: int = 1, progress: Progress | None = None) -> int:
@@ -225,7 +249,7 @@ def label_cohort(folder: Path, *, n_jobs: int = 1, progress: Progress | None = N
 
 def _label(folder: Path, cohort: Cohort, patient: CohortPatient) -> None:
     labels = label_patient(patient.load(), read_machine(cohort.machine), cohort.labels, seed=patient.seed)
-    write_labels(labels, labels_file(folder, patient))
+    write_labels(replace(labels, about=_about(cohort, patient)), labels_file(folder, patient))
 
 
 def read_all_labels(folder: Path, cohort: Cohort, patients: Sequence[CohortPatient]) -> list[PatientLabels]:

@@ -217,9 +217,9 @@ def _file(folder: Path, kind: InputKind, patient: CohortPatient) -> Path:
 
 
 def _key(kind: InputKind, labels: PatientLabels) -> str:
-    """Hash of what inputs follow from, apart from the patient and the code."""
+    """Hash of what inputs follow from, apart from the code, and from the patient where labels do not name it."""
     settings = {name: value for name, value in asdict(COARSE).items() if name != "sweeps"}  # which changes no view
-    digest = hashlib.sha256(f"{kind} {labels.digest} {settings if kind == 'views' else ''}".encode())
+    digest = hashlib.sha256(f"{kind} {labels.digest} {settings if kind == 'views' else ''}{labels.about}".encode())
     for array in (labels.weights, labels.scenario, labels.chosen):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -17,8 +17,7 @@ from deeprt.networks.fluence_network import FluenceNetwork
 from deeprt.progress import Progress, Silent
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
 from deeprt.training.fluence_data import BeamViews, InvertedMaps, beam_views, inverted_maps, prepare_inversions
-from deeprt.training.loop import TrainSettings, train
-from deeprt.training.beams import RESULT_FILE, claim
+from deeprt.training.loop import RESULT_FILE, TrainSettings, claim, train
 from deeprt.training.reference_plans import ReferenceSettings, read_all_plans
 
 FluenceNetworkName = Literal["default", "paper", "dose-only", "reversed"]

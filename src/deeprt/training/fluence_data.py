@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from deeprt.beams import Beam
 from deeprt.files import read_arrays, write_arrays
-from deeprt.fluence.inversion import InversionSettings, invert
+from deeprt.fluence.inversion import TRAINED_PIXELS, InversionSettings, invert
 from deeprt.machine_file import read_machine
 from deeprt.networks.beams_eye_view import ViewSampling
 from deeprt.networks.case_views import CaseViews, case_views
@@ -27,15 +27,12 @@ from deeprt.training.cohort import CohortPatient
 from deeprt.training.processes import in_processes
 from deeprt.training.reference_plans import (
     ReferenceSettings,
-    plan_file,
     read_all_plans,
-    read_reference_plan,
     reference_beams,
     reference_case,
 )
 
 INVERSIONS_FOLDER = "inversions"
-_N_KEPT = 96  # pixels of the inverted maps, around the axis: 24 cm; beams with wider jaws are left out
 _SHIFTS = tuple((x, y) for x in range(-16, 17, 4) for y in range(-16, 17, 4) if (x, y) != (0, 0))  # 80, pixels
 
 
@@ -56,7 +53,7 @@ class InvertedMaps:
         return len(self.fluence)
 
     def loss(self, network: nn.Module, states: Sequence[int], rng: np.random.Generator | None) -> Tensor:
-        """The paper's loss of some maps, each over its maximum; with a generator, half of them are mirrored."""
+        """The paper's loss of some maps, each over its maximum; with a generator, they may be mirrored together."""
         device = next(network.parameters()).device
         features, fluence = (v[list(states)].float().to(device) for v in (self.features, self.fluence))
         if rng is not None:
@@ -84,17 +81,17 @@ def inverted_maps(folder: Path, settings: ReferenceSettings, patients: Sequence[
 
 def _inversion_file(folder: Path, settings: ReferenceSettings, patient: CohortPatient) -> Path:
     """Where the inverted dose of a patient's plan is kept; under another name for other settings."""
-    about = json.dumps([settings.digest(), asdict(InversionSettings()), _N_KEPT])
+    about = json.dumps([settings.digest(), asdict(InversionSettings()), TRAINED_PIXELS])
     return folder / INVERSIONS_FOLDER / hashlib.sha256(about.encode()).hexdigest()[:12] / f"{patient.id}.npz"
 
 
 def _invert(folder: Path, settings: ReferenceSettings, patient: CohortPatient) -> None:
-    case, plan = reference_case(patient, settings), read_reference_plan(plan_file(folder, patient))
+    case, plan = reference_case(patient, settings), read_all_plans(folder, settings, [patient])[0]
     machine = read_machine(settings.machine)
     inversion = invert(case, reference_beams(case, plan, machine), machine, plan.dose_gy)
     fluence = torch.from_numpy(plan.fmu * plan.beam_mu[:, None, None].astype(np.float32))
     fluence = fluence / inversion.scale_mu[:, None, None]
-    border = (ViewSampling().n_pixels - _N_KEPT) // 2
+    border = (ViewSampling().n_pixels - TRAINED_PIXELS) // 2
     kept = slice(border, -border)
     jaws = inversion.features[:, -1]
     whole = (jaws[:, kept, kept].sum((1, 2)) == jaws.sum((1, 2))).numpy()

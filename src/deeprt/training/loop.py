@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deeprt.config import from_plain
 from deeprt.errors import InputError
 from deeprt.files import write_whole
 from deeprt.networks.checkpoint import load_training_state, save_training_state
@@ -28,6 +30,7 @@ from deeprt.progress import Progress, Silent
 logger = logging.getLogger(__name__)
 
 LAST, BEST, CURVE = "last.pt", "best.pt", "curve.csv"
+RUN_FILE, RESULT_FILE = "run.json", "result.json"  # of those who train: what a folder belongs to, how it ended
 
 
 class TrainingData(Protocol):
@@ -77,8 +80,8 @@ class TrainSettings:
             raise InputError("Training: epochs, steps, batch and patience must be at least 1, counts not negative.")
         if self.rate <= 0 or not 0 < self.final_rate <= 1 or not 0 < self.rate_drop <= 1:
             raise InputError("Training: rate must be positive, final_rate and rate_drop lie above 0 and up to 1.")
-        if min(self.budget_s, self.clip) < 0 or self.drop_epochs < 1:
-            raise InputError("Training: budget_s and clip must not be negative, drop_epochs be at least 1.")
+        if min(self.budget_s, self.clip, self.seed) < 0 or self.drop_epochs < 1:
+            raise InputError("Training: budget_s, clip and seed must not be negative, drop_epochs be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds a run of other settings.
+        If the folder holds a run of other settings or a damaged one, or the training diverges.
     """
     report = progress or Silent()
     network.to(device)
@@ -126,13 +129,7 @@ def train(
             states = rng.integers(len(training), size=settings.batch)
             with torch.autocast(device, torch.float16, enabled=device == "cuda"):
                 loss = training.loss(network, states.tolist(), rng)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(scaler.scale(loss))
-            if settings.clip > 0:
-                scaler.unscale_(optimizer)
-                clip_kernel_gradients(network, limit=settings.clip)
-            scaler.step(optimizer)
-            scaler.update()
+            _descend(loss, network, optimizer, scaler, clip=settings.clip)
             losses.append(float(loss.detach()))
             if step % 20 == 0:
                 done = (number - 1 + step / settings.steps_per_epoch) / settings.epochs
@@ -153,6 +150,56 @@ def train(
     network.load_state_dict(load_training_state(folder / BEST)["network"])
     report.step("training", 1.0)
     return tuple(epochs)
+
+
+def _descend(
+    loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, clip: float
+) -> None:
+    """One step of the optimizer."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(scaler.scale(loss))
+    if clip > 0:
+        scaler.unscale_(optimizer)
+        clip_kernel_gradients(network, limit=clip)
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def claim(folder: Path, about: Mapping[str, Any]) -> None:
+    """Note what the trainings in a folder belong to.
+
+    Parameters
+    ----------
+    about : plain data; under ``settings`` those of `TrainSettings`, which may have become more since it was noted
+
+    Raises
+    ------
+    InputError
+        If they belong to something else, or what was noted is damaged.
+    """
+    noted = claimed(folder)
+    if noted is None:
+        write_whole(folder / RUN_FILE, json.dumps(about, indent=1))
+    elif noted != json.loads(json.dumps(about)):
+        raise InputError(f"'{folder}' holds a training of another network, cohort or settings; choose another folder.")
+
+
+def claimed(folder: Path) -> dict[str, Any] | None:
+    """What `claim` has noted of a folder; None if it has not.
+
+    Raises
+    ------
+    InputError
+        If the note is damaged.
+    """
+    file = folder / RUN_FILE
+    if not file.exists():
+        return None
+    try:
+        noted = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"'{file}' is damaged ({error}); choose another folder, or remove this one.") from error
+    return noted | {"settings": asdict(from_plain(TrainSettings, noted.get("settings", {}), str(file)))}
 
 
 def evaluate_loss(network: nn.Module, data: TrainingData, states: Sequence[int], *, n_batch: int = 16) -> float:
@@ -199,11 +246,14 @@ def _resume(folder: Path, network: nn.Module, *parts: Any) -> list[Epoch]:
     if not (folder / LAST).exists():
         return []
     state = load_training_state(folder / LAST)
+    if not (folder / BEST).exists():
+        raise InputError(f"'{folder}' has {LAST} but no {BEST}; remove the folder to begin anew.")
     if TrainSettings(**state["settings"]) != settings:  # a run of an earlier version may not know all of them
         raise InputError(f"'{folder}' holds a run of other settings; choose another folder, or remove it.")
     network.load_state_dict(state["network"])
     for name, part in zip(("optimizer", "schedule", "scaler"), stateful, strict=True):
-        part.load_state_dict(state[name])
+        if state[name]:  # a scaler has no state on a CPU, where the run may have begun
+            part.load_state_dict(state[name])
     return [Epoch(**e) for e in state["epochs"]]
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 import numba
 import torch
 
+from deeprt.errors import InputError
 from deeprt.progress import Progress
 
 _Thing = TypeVar("_Thing")
@@ -32,6 +36,11 @@ def in_processes(
     work : that leaves its result in a file; importable, since processes are spawned for it
     n_all : things, of which those that are not missing are there already
     n_jobs : processes, of one thread each; one job runs in this process, with one thread as well
+
+    Raises
+    ------
+    InputError
+        If a process was ended from outside, as systems do that run out of memory.
     """
     n_before = n_all - len(missing)
     report.step(stage, n_before / n_all, f"{n_before} of {n_all}")
@@ -41,9 +50,38 @@ def in_processes(
                 work(thing)
             report.step(stage, n / n_all, f"{n} of {n_all}")
         return
-    with get_context("spawn").Pool(min(n_jobs, len(missing)), _use_threads, (1,)) as pool:  # leaving it ends them
-        for n, _ in enumerate(pool.imap_unordered(work, missing), start=n_before + 1):
+    with _pool(min(n_jobs, len(missing))) as pool:
+        done = as_completed([pool.submit(work, thing) for thing in missing])
+        for n, future in enumerate(done, start=n_before + 1):
+            try:
+                future.result()
+            except BrokenProcessPool as error:
+                raise InputError(
+                    f"One of {n_jobs} processes ended by itself (stage {stage}), most likely for lack of memory; what "
+                    "was finished is kept, run it again with fewer jobs."
+                ) from error
             report.step(stage, n / n_all, f"{n} of {n_all}")
+
+
+@contextmanager
+def _pool(n_jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each; they end at once if what they are used for fails or is cancelled."""
+    others = set(active_children())
+    pool = ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn"), initializer=_begin)
+    try:
+        yield pool
+    except BaseException:
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Begin a process: only the one that has begun it decides what to do when the user interrupts both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _use_threads(1)
 
 
 @contextmanager

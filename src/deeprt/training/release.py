@@ -35,19 +35,21 @@ def release_beams(
     Parameters
     ----------
     data, out, settings, n_folds : of `deeprt.training.beams.train_beams`, which gave the results
-    file : to write, ending in ``.safetensors``
+    file : to write, ending in ``.safetensors``; one that is there is replaced
     """
     cohort, best = read_cohort(data), min(results, key=lambda r: r.validation_best)
     network = trained_network(out, "default", best.fold)
     assert isinstance(network, AngleNetwork)
     training, validation = list(cohort.folds(n_folds))[best.fold - 1]
+    least = "" if len(results) == 1 else f", that with the least validation loss of {len(results)} trained"
+    evaluated = f"{best.n_evaluated} states drawn from each part" if best.n_evaluated else "all states of each part"
     extent, organs = _seen(training)
     card = ModelCard(
         network=KIND,
         config=asdict(network.config),
         data=_data(cohort, training),
         split=f"By patient: {len(training)} for training, {len(validation)} for validation (fold {best.fold} of "
-        f"{n_folds}, that with the least validation loss), {len(cohort.of('test'))} for test.",
+        f"{n_folds}{least}), {len(cohort.of('test'))} for test. The metrics are of {evaluated}.",
         budget=f"{best.n_epochs} epochs of {settings.steps_per_epoch} batches of {settings.batch}, "
         f"{best.seconds:.0f} s of training; best epoch {best.best_epoch}; seed {settings.seed}.",
         metrics={

@@ -15,24 +15,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from deeprt.networks.checkpoint import load_training_state
 from deeprt.progress import Progress
 from deeprt.training.beams import (
     DEFAULT_SETTINGS,
     PAPER_SETTINGS,
-    RESULT_FILE,
     BeamNetworkName,
+    check_cohort,
     input_kind,
     states_of,
-    trained_network,
 )
-from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels, read_cohort
+from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels
 from deeprt.training.dataset import prepare_inputs, view_data
 from deeprt.training.experiments.proposals import mean_curves
 from deeprt.training.experiments.setup import FIRST_FOLD, Setup, first_training, in_parts, network_name, trained
 from deeprt.training.experiments.statistics import COARSE, MEAN_CURVE, RANDOM
-from deeprt.training.loop import CURVE, LAST, TrainSettings
+from deeprt.training.loop import CURVE, LAST, RESULT_FILE, TrainSettings
 
 _BATCH = 16  # states predicted at a time; those of one scenario share the paper's encoder
 _SEED = 0  # of the random curves
@@ -85,6 +85,7 @@ def training(setup: Setup, progress: Progress) -> dict[str, Any]:
         curve = np.loadtxt(folder / CURVE, delimiter=",", skiprows=1, ndmin=2).tolist()
         folds.setdefault(name, []).append({**result, "curve": curve})
         if name not in settings:
+            check_cohort(setup.runs / name, setup.cohort)
             own = TrainSettings(**load_training_state(folder / LAST)["settings"])
             settings[name] = settings_text(own)
             options[name] = train_options(own, name)
@@ -190,14 +191,14 @@ def by_size(errors: NDArray[np.float64], n_chosen: NDArray[np.int64]) -> dict[st
 
 def _fold_errors(setup: Setup, part: str) -> list[float]:
     """`network_errors` of ``<network>-<fold>``."""
-    name, _, fold = part.rpartition("-")
-    errors: list[float] = network_errors(setup.data, setup.runs, network_name(name), int(fold)).tolist()
+    text, _, fold = part.rpartition("-")
+    name = network_name(text)
+    errors: list[float] = network_errors(setup.data, setup.cohort, name, setup.network(name, int(fold))).tolist()
     return errors
 
 
-def network_errors(data: Path, runs: Path, name: BeamNetworkName, fold: int) -> NDArray[np.float64]:
+def network_errors(data: Path, cohort: Cohort, name: BeamNetworkName, network: nn.Module) -> NDArray[np.float64]:
     """Squared error of every state of a cohort's test patients, mean over candidates, (n_states,)."""
-    cohort, network = read_cohort(data), trained_network(runs / name, name, fold)
     test = cohort.of("test")
     inputs, fitness = states_of(name, data, cohort, test), read_states(data, cohort, test).fitness
     errors = np.zeros(len(fitness))

@@ -85,8 +85,8 @@ def _openkbp(prostate: Setup, own: Setup, progress: Progress) -> dict[str, Any]:
     training = first_training(cohort, own.n_folds)
     n_chosen = read_states(folder, cohort, cohort.of("test")).n_chosen
     errors = {
-        DEFAULT: network_errors(folder, own.runs, DEFAULT, FIRST_FOLD),
-        OF_PROSTATE: network_errors(folder, prostate.runs, DEFAULT, FIRST_FOLD),
+        DEFAULT: network_errors(folder, cohort, DEFAULT, own.network(DEFAULT)),
+        OF_PROSTATE: network_errors(folder, cohort, DEFAULT, prostate.network(DEFAULT)),
         **baseline_errors(folder, cohort, training),
     }
     names, parts = [p.id for p in cohort.of("test")], own.out / "parts" / "openkbp"

@@ -67,6 +67,10 @@ def data_section(results: Results) -> Section:
         f"validation, {c['n_states_development']} labeled states) and {c['n_test']} for test ({c['n_states_test']} "
         f"states). Hardware: {results.training['hardware']}, if nothing else is said."
     )
+    flaw = (
+        "Weights and anatomy of a patient are drawn with the same seed: in its first run, and for half of the weights "
+        "of its second, the weights follow its anatomy ([cohort.md](../cohort.md))."
+    )
     trainings = [
         f"deeprt train beams --data work/prostate --network {network}{_folds(folds)}"
         f"{results.training.get('options', {}).get(network, '')}{_evaluated(folds)} --out work/boo/{network}"
@@ -79,7 +83,7 @@ def data_section(results: Results) -> Section:
         command("training mse plans exchanged forced examples dose search times", _planned(results)),
         "python -m deeprt.training.experiments.report --results work/experiments --out Docs/results",
     )
-    text = paragraphs(who, about, "The settings of the trainings are named with them below.", commands)
+    text = paragraphs(who, about, flaw, "The settings of the trainings are named with them below.", commands)
     return Section(title, text, {"cohort": c, "hardware": results.training["hardware"]})
 
 

@@ -22,8 +22,9 @@ from deeprt.orientation.column_generation import SelectionProblem
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.orientation.views import CandidateViews, candidate_views
 from deeprt.progress import Progress, Silent
-from deeprt.training.beams import RESULT_FILE, BeamNetworkName, trained_network
+from deeprt.training.beams import BeamNetworkName, check_cohort, trained_network
 from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels, read_cohort
+from deeprt.training.loop import RESULT_FILE
 from deeprt.training.processes import in_processes
 
 FIRST_FOLD = 1  # stands for all where one fold is enough
@@ -62,6 +63,7 @@ class Setup:
 
     def network(self, name: BeamNetworkName, fold: int = FIRST_FOLD) -> nn.Module:
         """A trained network, ready to predict."""
+        check_cohort(self.runs / name, self.cohort)
         return trained_network(self.runs / name, name, fold)
 
     def planned(self, patient: LabeledPatient) -> range:

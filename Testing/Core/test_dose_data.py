@@ -1,0 +1,188 @@
+"""What the dose network learns from: virtual patients with made-up plans, a made-up one of OpenKBP; and training."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from Core.selection_samples import one_thread as one_thread
+from numpy.testing import assert_allclose, assert_array_equal
+
+from deeprt.beams import BeamAngles
+from deeprt.errors import InputError
+from deeprt.fluence.dose_prediction import dose_inputs
+from deeprt.networks.dose_network import BODY, EVEN_DOSE, FEATURES, PRESCRIPTION, DoseConfig, DoseNetwork
+from deeprt.preparation import VIRTUAL_PROSTATE
+from deeprt.progress import Silent
+from deeprt.training.cohort import Cohort, CohortPatient, write_cohort
+from deeprt.training.dose import train_dose
+from deeprt.training.dose_data import (
+    TARGET_WEIGHT,
+    DoseVolumes,
+    dose_score,
+    dose_volumes,
+    planned_case,
+    prepare_doses,
+)
+from deeprt.training.loop import TrainSettings
+from deeprt.training.reference_plans import (
+    ReferencePlan,
+    ReferenceSettings,
+    plan_file,
+    reference_case,
+    write_reference_plan,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLANS = ReferenceSettings()
+CONFIG = DoseConfig(("Rectum", "Femur_Head_L", "Femur_Head_R"), voxel_mm=12.0, widths=(4, 8))
+PATIENTS = tuple(CohortPatient(f"P{n}", VIRTUAL_PROSTATE, n, "development") for n in range(2))
+GANTRY_DEG = np.array([10.0, 130.0, 250.0])
+SLOPE_PER_MM = np.array([0.05, -0.03, 0.02])
+
+
+@cache
+def a_patient(n=0):
+    return reference_case(PATIENTS[n], PLANS)
+
+
+def a_linear_dose(grid, isocenter_lps):
+    """44 Gy at the isocenter."""
+    return ((grid.points_lps() - isocenter_lps) @ SLOPE_PER_MM + 44).reshape(grid.shape).astype(np.float32)
+
+
+def a_planned_cohort(folder, n_patients=2):
+    """Virtual patients with plans whose dose is linear."""
+    write_cohort(Cohort(PATIENTS[:n_patients]), folder)
+    for n, patient in enumerate(PATIENTS[:n_patients]):
+        case = a_patient(n)
+        dose = a_linear_dose(case.grid, case.isocenter_lps())
+        plan = ReferencePlan(GANTRY_DEG, np.ones(3), np.zeros((3, 2, 2), np.float32), dose, PLANS.digest())
+        write_reference_plan(plan, plan_file(folder, patient))
+    return folder
+
+
+def some_volumes(extent=(40, 20, 60), n_organs=3, seed=1):
+    """Of two patients whose dose is that of even beams, one larger than the part that a step sees, one smaller."""
+    rng, made = np.random.default_rng(seed), []
+    for shape in (extent, (20, 25, 30)):
+        features = rng.uniform(0.1, 1, (len(FEATURES) + n_organs, *shape)).astype(np.float16)
+        weight = (rng.random(shape) < 0.2).astype(np.float16)
+        made.append([torch.from_numpy(v) for v in (features, features[EVEN_DOSE].copy(), weight)])
+    return DoseVolumes(*zip(*made, strict=True))
+
+
+# Prepared patients -----------------------------------------------------------------------------------------------
+
+
+def test_a_reference_plan_becomes_features_and_dose_on_the_networks_voxels(tmp_path):
+    folder, patient = a_planned_cohort(tmp_path, 1), PATIENTS[0]
+    prepare_doses(folder, CONFIG, PLANS, [patient], n_jobs=1, report=Silent())
+    volumes = dose_volumes(folder, CONFIG, PLANS, [patient])
+    planned = planned_case(folder, patient, PLANS)
+    assert [b.angles for b in planned.beams] == [BeamAngles(g) for g in GANTRY_DEG]
+    inputs = dose_inputs(planned.case, planned.beams, planned.machine, CONFIG)
+    assert_array_equal(volumes.features[0], inputs.features.astype(np.float16))
+    whole = inputs.features[BODY] == 1
+    whole[[0, -1]] = False  # these voxels reach beyond the case's grid
+    expected = a_linear_dose(inputs.grid, planned.case.isocenter_lps()) / 44
+    assert_allclose(volumes.dose[0][whole], expected[whole], atol=1e-3)  # the mean of a linear dose; half precision
+    counted = np.where(inputs.features[PRESCRIPTION] > 0, TARGET_WEIGHT, 1.0)
+    assert_allclose(volumes.weight[0][whole], counted[whole])
+    assert not volumes.weight[0][inputs.features[BODY] == 0].any()
+
+
+def test_what_is_prepared_is_kept_and_other_voxels_are_prepared_anew(tmp_path):
+    folder = a_planned_cohort(tmp_path, 1)
+    prepare_doses(folder, CONFIG, PLANS, PATIENTS[:1], n_jobs=1, report=Silent())
+    (file,) = (folder / "doses").glob("*/P0.npz")
+    written = file.stat().st_mtime_ns
+    for organs in (CONFIG.organs, ("Bladder",)):
+        config = DoseConfig(organs, voxel_mm=CONFIG.voxel_mm)
+        prepare_doses(folder, config, PLANS, PATIENTS[:1], n_jobs=1, report=Silent())
+    assert file.stat().st_mtime_ns == written
+    assert len(list((folder / "doses").glob("*/P0.npz"))) == 2
+
+
+def test_a_patient_of_openkbp_has_nine_fields_and_counts_where_the_data_set_has_dose(tmp_path):
+    n, body, target = 128, np.s_[30:60, 40:70, 10:30], np.s_[40:48, 50:58, 15:22]
+    ct, dose, structs = np.zeros((n, n, n), np.int16), np.zeros((n, n, n), np.float16), np.zeros((n, n, n), np.uint16)
+    ct[body], dose[body], structs[target] = 1000, 20, 1
+    dose[body][:2] = 0  # cut off by the data set
+    spacing = np.array([3.0, 3.0, 3.0], np.float32)
+    np.savez_compressed(tmp_path / "pt_7.npz", ct=ct, dose=dose, structs=structs, spacing=spacing)
+    (tmp_path / "index.json").write_text(json.dumps({"bits": ["PTV70"]}))
+    patient = CohortPatient("pt_7", str(tmp_path / "pt_7.npz"), 0, "development")
+    planned = planned_case(tmp_path, patient, PLANS)
+    assert [b.angles.gantry_deg for b in planned.beams] == [40.0 * k for k in range(9)]
+    assert (planned.machine.energy_mv, planned.case.targets[0].prescription_gy) == (6.0, 70.0)
+    assert_array_equal(planned.known, planned.dose_gy > 0)
+    prepare_doses(tmp_path, CONFIG, PLANS, [patient], n_jobs=1, report=Silent())
+    volumes = dose_volumes(tmp_path, CONFIG, PLANS, [patient])
+    counts = volumes.weight[0] > 0
+    assert_allclose(volumes.dose[0][counts], 20 / 70, rtol=1e-3)  # not mixed with the zeros beside
+    assert 0 < int(counts.sum()) <= int((volumes.features[0][BODY] > 0).sum())
+
+
+def test_a_patient_without_a_plan_is_named(tmp_path):
+    with pytest.raises(InputError, match="Patient P0 has no reference plan"):
+        planned_case(tmp_path, PATIENTS[0], PLANS)
+
+
+# Loss ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_generator_whole_patients_are_compared():
+    volumes, network = some_volumes(), DoseNetwork(CONFIG)
+    wished = DoseVolumes(volumes.features, tuple(d + 0.25 for d in volumes.dose), volumes.weight)
+    with torch.no_grad():
+        assert_allclose(wished.loss(network, [0, 1], None), 0.25, rtol=1e-3)  # half precision
+        assert_allclose(volumes.loss(network, [1], None), 0.0, atol=1e-6)
+
+
+def test_parts_and_mirror_images_of_features_and_dose_belong_together():
+    volumes, network, rng = some_volumes(), DoseNetwork(CONFIG), np.random.default_rng(5)
+    with torch.no_grad():
+        losses = [float(volumes.loss(network, [0, 1], rng)) for _ in range(12)]
+    assert_allclose(losses, 0.0, atol=1e-6)
+
+
+def test_only_voxels_with_weight_count_in_a_part():
+    volumes, network = some_volumes(), DoseNetwork(CONFIG)
+    wrong = tuple(torch.where(w > 0, d, 9.0) for d, w in zip(volumes.dose, volumes.weight, strict=True))
+    with torch.no_grad():
+        loss = DoseVolumes(volumes.features, wrong, volumes.weight).loss(network, [0, 1], np.random.default_rng(5))
+    assert_allclose(loss, 0.0, atol=1e-6)
+
+
+def test_the_same_generator_draws_the_same_parts():
+    volumes, network = some_volumes(), DoseNetwork(CONFIG)
+    other = DoseVolumes(volumes.features, tuple(d**2 for d in volumes.dose), volumes.weight)
+    with torch.no_grad():
+        first, again, different = (float(other.loss(network, [0, 1], np.random.default_rng(s))) for s in (5, 5, 6))
+    assert first == again != different
+
+
+def test_the_dose_score_is_the_mean_absolute_error_where_dose_is_possible():
+    rng = np.random.default_rng(2)
+    one, other = (rng.uniform(0, 70, (4, 5, 6)).astype(np.float32) for _ in range(2))
+    possible = rng.random((4, 5, 6)) < 0.5
+    assert_allclose(dose_score(one, other, possible), np.abs(one - other)[possible].sum() / possible.sum(), rtol=1e-5)
+    assert dose_score(np.where(possible, one, other), one, possible) == 0
+
+
+# Training --------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_is_run_once_and_for_its_settings_only(tmp_path):
+    data, out = a_planned_cohort(tmp_path / "cohort"), tmp_path / "out"
+    settings = TrainSettings(epochs=2, steps_per_epoch=2, batch=2, rate=1e-3)
+    result = train_dose(data, CONFIG, out, settings)
+    assert result.n_epochs == 2 and 0 < result.validation <= result.even * 1.5
+    before = (out / "best.pt").stat().st_mtime_ns
+    assert train_dose(data, CONFIG, out, settings) == result
+    assert (out / "best.pt").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="holds a training of another network, cohort or settings"):
+        train_dose(data, CONFIG, out, TrainSettings(epochs=3, steps_per_epoch=2, batch=2, rate=1e-3))

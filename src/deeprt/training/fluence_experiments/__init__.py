@@ -1,0 +1,1 @@
+"""What the fluence networks were measured to do, and the page that says it."""

@@ -1,0 +1,133 @@
+"""Synthetic plans for clinical doses of another treatment planning system: patients of OpenKBP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deeprt.beams import Beam, BeamAngles, place_beams
+from deeprt.case import PatientCase
+from deeprt.cohort.openkbp import read_openkbp, read_openkbp_dose
+from deeprt.delivery.dose_of_plan import dose_of_plan
+from deeprt.delivery.sliding_window import sequence_sliding_window
+from deeprt.delivery.step_and_shoot import sequence
+from deeprt.dose.influence import DoseInfluence, dose_influence
+from deeprt.evaluation.gamma import gamma_index, pass_rate
+from deeprt.fluence.inversion import InversionSettings, between_jaws
+from deeprt.fluence.mimicking import mimicked_voxels, mimicking_problem
+from deeprt.machine import Machine
+from deeprt.machine_file import read_machine
+from deeprt.networks.beams_eye_view import map_to_fluence
+from deeprt.pipeline import optimize_segment_mu
+from deeprt.progress import Progress
+from deeprt.training.cohort import read_cohort
+from deeprt.training.fluence_experiments.methods import SAME_MEAN, open_fluence, predicted_maps
+from deeprt.training.fluence_experiments.results import (
+    DEFAULT,
+    IDEAL,
+    INVERSION,
+    N_REFINED,
+    N_REFINED_LONG,
+    SLIDING_WINDOW,
+    STEP_AND_SHOOT,
+    Json,
+    refined,
+)
+from deeprt.training.fluence_experiments.setup import Method, Setup, measure_patients
+
+logger = logging.getLogger(__name__)
+
+MACHINE = "generic_6mv"
+GANTRY_DEG = tuple(40.0 * n for n in range(9))  # of the data set's clinical plans, 6 MV
+_DOSE_PERCENT, _DISTANCE_MM, _THRESHOLD_PERCENT = 3.0, 3.0, 10.0
+_MAX_GAMMA = 1.1  # whether it passes is all that is asked
+_VOXELS = InversionSettings()
+
+
+def openkbp(setup: Setup, progress: Progress) -> list[Json]:
+    """Agreement of synthetic with clinical doses, one row a patient, method and technique; nothing without a cohort."""
+    if setup.openkbp is None:
+        logger.warning("Without --openkbp, the patients of OpenKBP are left out.")
+        return []
+    names = (INVERSION, DEFAULT, refined(N_REFINED), refined(N_REFINED_LONG))
+    methods = [m for m in setup.methods(N_REFINED, N_REFINED_LONG) if m.name in names]
+    ids = setup.test_ids(read_cohort(setup.openkbp))
+    parts = measure_patients(setup, "openkbp", _rows, methods, ids, progress)
+    return [row for part in parts for row in part]
+
+
+def _rows(setup: Setup, method: Method, patient_id: str) -> list[Json]:
+    assert setup.openkbp is not None
+    about = next(p for p in read_cohort(setup.openkbp).patients if p.id == patient_id)
+    case, clinical_gy = read_openkbp(Path(about.source)), read_openkbp_dose(Path(about.source))
+    machine = read_machine(MACHINE)
+    beams = place_beams(case, [BeamAngles(g) for g in GANTRY_DEG], machine)
+    maps_mu = predicted_maps(setup, method, case, beams, machine, clinical_gy)
+    rows = []
+    for technique, dose_gy in delivered_doses(case, beams, machine, maps_mu, clinical_gy).items():
+        factor = SAME_MEAN.factor(case, dose_gy, clinical_gy)
+        scaled = (dose_gy * factor).astype(np.float32)
+        row = {"patient": patient_id, "method": method.name, "technique": technique, "factor": factor}
+        rows.append({**row, **agreement(case, scaled, clinical_gy)})
+    return rows
+
+
+def delivered_doses(
+    case: PatientCase, beams: Sequence[Beam], machine: Machine, maps_mu: Tensor, wished_gy: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """Whole-course doses of maps by technique.
+
+    As they are; step and shoot with the segments' monitor units fitted to the wished dose, as the pipeline does; and
+    sliding window.
+    """
+    influence = dose_influence(case, beams, machine)
+    fluence, n = open_fluence(beams, maps_mu), case.n_fractions
+    segments = sequence(beams, fluence, machine, n_fractions=n)
+    voxels = mimicked_voxels(
+        case, wished_gy, n_voxels=_VOXELS.n_voxels, least_share=_VOXELS.least_share, rng=np.random.default_rng(0)
+    )
+    problem = mimicking_problem(influence.restricted(voxels), wished_gy, n)
+    fitted = optimize_segment_mu(segments, influence, problem)
+    return {
+        IDEAL: _ideal_dose(case, influence, machine, maps_mu),
+        STEP_AND_SHOOT: dose_of_plan(fitted, influence),
+        SLIDING_WINDOW: dose_of_plan(sequence_sliding_window(beams, fluence, machine, n_fractions=n), influence),
+    }
+
+
+def _ideal_dose(case: PatientCase, influence: DoseInfluence, machine: Machine, maps_mu: Tensor) -> NDArray[np.float32]:
+    """Dose of maps on all beamlets between the jaws, whole course."""
+    wide = [between_jaws(b.beam, machine) for b in influence.beams]
+    row = torch.cat([map_to_fluence(b, m).flatten() for b, m in zip(wide, maps_mu, strict=True)])[None]
+    between = dose_influence(case, wide, machine)
+    return between.to_volume(case.n_fractions * between.dose(row.float())[0])
+
+
+def agreement(case: PatientCase, dose_gy: NDArray[np.float32], clinical_gy: NDArray[np.float32]) -> dict[str, float]:
+    """How near a dose comes to the clinical one.
+
+    Returns
+    -------
+    ``gamma``, the share of voxels of the body that pass; ``target_error``, the mean absolute difference in the target
+    of highest prescription, over its prescription; ``body_error_gy``, the mean absolute difference in the body
+    """
+    target, spacing_mm = case.targets[0], case.grid.spacing_mm
+    body = case.external.fraction >= 0.5
+    gamma = gamma_index(
+        clinical_gy, dose_gy, (float(spacing_mm[2]), float(spacing_mm[1]), float(spacing_mm[0])),
+        dose_percent=_DOSE_PERCENT, distance_mm=_DISTANCE_MM, threshold_percent=_THRESHOLD_PERCENT,
+        max_gamma=_MAX_GAMMA, within=body,
+    )  # fmt: skip
+    error = np.abs(dose_gy - clinical_gy)
+    assert target.prescription_gy is not None
+    return {
+        "gamma": pass_rate(gamma),
+        "target_error": float(np.average(error, weights=target.fraction)) / target.prescription_gy,
+        "body_error_gy": float(error[body].mean()),
+    }
