@@ -229,7 +229,7 @@ def test_a_ct_without_segmentation_and_a_virtual_patient_that_is_not_there_are_r
         (["--network", "own.safetensors"], "--network 'own.safetensors' would not be asked; add --select network."),
         (["--fractions", "0"], "The number of fractions must be at least 1, got 0."),
         (["--dose-grid", "0.2"], "The dose grid must be 1 to 10 mm, got 0.2 mm."),
-        (["--fluence", "network"], "Fluence by network is not available in this version; use --fluence optimize."),
+        (["--fluence", "network", "--fluence-network", "none.safetensors"], "none.json' cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -244,7 +244,7 @@ def test_more_fractions_than_the_machine_can_deliver_segments_for_are_refused(st
 def test_an_unknown_configuration_key_is_refused(study, refused, tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text("[fluence]\nsmooth = 3\n")
-    refused("plan.toml, fluence: unknown key 'smooth' (known are method, beamlet_width_mm", study, "--config", path)
+    refused("plan.toml, fluence: unknown key 'smooth' (known are method, network, n_refinements", study, "--config", path)
 
 
 def test_cuda_without_a_device_is_refused(study, refused, monkeypatch):
@@ -283,7 +283,7 @@ def test_errors_come_as_json_too(capsys, tmp_path):
 @pytest.fixture
 def planned_at_once(monkeypatch):
     """Planning takes no time: export is what these tests are about."""
-    monkeypatch.setattr(pipeline, "plan_case", lambda case, config, progress=None: a_virtual_plan())
+    monkeypatch.setattr(pipeline, "plan_case", lambda case, config, progress=None, *, wished_gy=None: a_virtual_plan())
 
 
 def everything_in(folder):

@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 from Core.selection_samples import CancelAt
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.cli import main
 from deeprt.cohort.labels import LabelSettings, label_patient, read_labels
@@ -241,7 +241,8 @@ def test_written_labels_are_those_of_the_patient(history):
     expected = label_patient(patient.load(), read_machine(cohort.machine), COARSE, seed=patient.seed)
     found = read_labels(labels_file(history["folder"], patient))
     assert_array_equal(found.weights, expected.weights)
-    assert_array_equal(found.fitness, expected.fitness)
+    # Another process may sum in another order, since that depends on where arrays lie in memory: a digit of float16.
+    assert_allclose(found.fitness.astype(float), expected.fitness.astype(float), atol=1e-3)
     assert [p.digest for p in read_all_labels(history["folder"], cohort, cohort.patients)] == [COARSE.digest()] * 3
 
 
@@ -364,7 +365,7 @@ def test_label_ends_at_once_when_all_is_labeled(history, capsys):
     assert main(["cohort", "label", str(history["folder"]), "--json-progress"]) == 0
     assert json.loads(capsys.readouterr().out)["message"] == "3 of 3"
     assert main(["cohort", "label", str(history["folder"])]) == 0
-    assert "0 patients labeled" in capsys.readouterr().out
+    assert "Labels of 0 patients made" in capsys.readouterr().out
 
 
 def test_a_cancelled_run_of_label_says_what_is_kept(history, capsys, monkeypatch):

@@ -137,7 +137,7 @@ def test_the_plan_may_be_normalized_to_coverage(given, tmp_path, capsys):
 
 
 def test_a_folder_with_a_plan_is_refused(given, predicted, refused):
-    refused("predicted' already holds a plan; choose another folder or add --overwrite.", out=predicted[0])
+    refused("predicted' already holds 'evaluation.json'; choose another folder or add --overwrite.", out=predicted[0])
 
 
 def test_the_dose_of_another_patient_is_refused(refused, tmp_path, given):

@@ -199,6 +199,7 @@ def test_a_network_that_is_trained_later_is_measured_then_and_nothing_else(measu
 
 def test_times_are_taken_of_what_there_is(measured, monkeypatch):
     monkeypatch.setattr(times, "_REPEATS", 1)
+    monkeypatch.setattr(times, "THREADS", 1)
     run_experiments(a_setup(measured), ["times"], Silent())
     found = rows_of(measured, "times.json")
     assert {k for k in found if k.endswith("_s")} == {

@@ -269,7 +269,7 @@ def test_only_missing_patients_of_a_cohort_are_planned(made, tmp_path, monkeypat
         return made[0]
 
     monkeypatch.setattr(module, "make_reference_plan", quick)
-    assert plan_cohort(tmp_path, QUICK) == 2
+    assert plan_cohort(tmp_path, settings=QUICK) == 2
     assert planned == [("P2", MACHINE.name, 12, False), ("P3", MACHINE.name, 13, True)]
-    assert plan_cohort(tmp_path, QUICK) == 0
-    assert plan_cohort(tmp_path, replace(QUICK, prescription_gy=45.0)) == 3
+    assert plan_cohort(tmp_path, settings=QUICK) == 0
+    assert plan_cohort(tmp_path, settings=replace(QUICK, prescription_gy=45.0)) == 3

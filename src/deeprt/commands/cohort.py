@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     label.add_argument("folder", type=Path, metavar="DIR", help="folder that deeprt cohort make wrote")
     label.add_argument("--jobs", type=int, metavar="N", default=1, help="patients at a time (1)")
     shared.add_progress_option(label)
+    plan = parts.add_parser(
+        "plan",
+        help="make a reference plan of every patient",
+        description="Plan the patients that have no valid reference plan yet, for training networks of fluence and "
+        "dose; a run that was stopped goes on where it was.",
+    )
+    plan.set_defaults(run=plan_patients)
+    plan.add_argument("folder", type=Path, metavar="DIR", help="folder that deeprt cohort make wrote")
+    plan.add_argument("--jobs", type=int, metavar="N", default=1, help="patients at a time (1)")
+    shared.add_progress_option(plan)
 
 
 def make_cohort(options: argparse.Namespace) -> int:
@@ -123,17 +134,29 @@ def label_patients(options: argparse.Namespace) -> int:
     """Label what has no valid labels yet."""
     from deeprt.training.cohort import LABELS_FOLDER, label_cohort
 
+    return _work_on_patients(options, label_cohort, "labels", LABELS_FOLDER)
+
+
+def plan_patients(options: argparse.Namespace) -> int:
+    """Plan what has no valid reference plan yet."""
+    from deeprt.training.reference_plans import PLANS_FOLDER, plan_cohort
+
+    return _work_on_patients(options, plan_cohort, "reference plans", PLANS_FOLDER)
+
+
+def _work_on_patients(options: argparse.Namespace, work: Callable[..., int], what: str, folder: str) -> int:
+    """Do what is missing of a cohort's patients, and say how many there were."""
     if options.jobs < 1:
         raise InputError(f"--jobs must be at least 1, got {options.jobs}.")
     progress = shared.progress_of(options)
     try:
-        n_labeled = label_cohort(options.folder, n_jobs=options.jobs, progress=progress)
+        n_done = work(options.folder, n_jobs=options.jobs, progress=progress)
     except OSError as error:
-        raise InputError(f"Cannot write labels to '{options.folder}': {error.strerror}.") from error
+        raise InputError(f"Cannot write {what} to '{options.folder}': {error.strerror}.") from error
     except KeyboardInterrupt:
-        print("deeprt: cancelled; labels of the patients that were finished are kept.", file=sys.stderr)
+        print(f"deeprt: cancelled; {what} of the patients that were finished are kept.", file=sys.stderr)
         return 130
     if isinstance(progress, Bars):
         progress.close()
-        print(f"{n_labeled} patients labeled, in {options.folder / LABELS_FOLDER}. {shared.RESEARCH_ONLY}")
+        print(f"{what.capitalize()} of {n_done} patients made, in {options.folder / folder}. {shared.RESEARCH_ONLY}")
     return 0

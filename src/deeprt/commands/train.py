@@ -1,21 +1,28 @@
-"""``deeprt train``: train a network on a labeled cohort."""
+"""``deeprt train``: train a network on a cohort."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deeprt.commands import options as shared
 from deeprt.errors import InputError
 from deeprt.files import check_writable
 from deeprt.progress import Bars
 
+if TYPE_CHECKING:
+    from deeprt.training.loop import TrainSettings
+
+_CANCELLED = "deeprt: cancelled; the last complete epoch is kept, the same command goes on."
+
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
-    train = commands.add_parser("train", help="train a network", description="Train a network on a labeled cohort.")
+    train = commands.add_parser("train", help="train a network", description="Train a network on a cohort.")
     what = train.add_subparsers(required=True, metavar="WHAT")
     beams = what.add_parser(
         "beams",
@@ -23,33 +30,47 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Train a network that proposes beams, once a fold; a run that was stopped goes on.",
     )
     beams.set_defaults(run=run)
+    _add_training_options(beams, ("default", "paper", "full"))
     add = beams.add_argument
-    add("--data", required=True, type=Path, metavar="DIR", help="cohort with labels, see deeprt cohort")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder for checkpoints and curves, one folder a fold")
-    add("--network", choices=("default", "paper", "full"), default="default", help="which network")
     add("--folds", type=int, default=6, metavar="N", help="number of rolling folds of the development patients")
     add("--fold", type=int, action="append", default=[], metavar="K", help="train only this fold, from 1")
+    add("--evaluate", type=int, default=0, metavar="N", help="scenarios drawn for each of the final losses; 0 for all")
+    fluence = what.add_parser(
+        "fluence",
+        help="the network that predicts fluence",
+        description="Train a network that predicts fluence from dose, on the reference plans of deeprt cohort plan; a "
+        "run that was stopped goes on.",
+    )
+    fluence.set_defaults(run=run_fluence)
+    _add_training_options(fluence, ("default", "paper", "dose-only", "reversed"))
+
+
+def _add_training_options(command: argparse.ArgumentParser, networks: Sequence[str]) -> None:
+    """Add the options that every training has."""
+    add = command.add_argument
+    add("--data", required=True, type=Path, metavar="DIR", help="cohort with labels or plans, see deeprt cohort")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for checkpoints and curves")
+    add("--network", choices=networks, default="default", help="which network")
     add("--epochs", type=int, metavar="N", help="epochs at most")
     add("--steps", dest="steps_per_epoch", type=int, metavar="N", help="batches an epoch")
-    add("--batch", type=int, metavar="N", help="scenarios a batch")
+    add("--batch", type=int, metavar="N", help="states a batch")
     add("--rate", type=float, metavar="RATE", help="learning rate of Adam")
     add("--patience", type=int, metavar="N", help="epochs without a better validation loss before it ends")
-    add("--budget", dest="budget_s", type=float, metavar="SECONDS", help="training time of a fold after which it ends")
-    looked_at = "scenarios of the validation data looked at after each epoch"
+    add("--budget", dest="budget_s", type=float, metavar="SECONDS", help="training time after which it ends")
+    looked_at = "states of the validation data looked at after each epoch"
     add("--validate", dest="n_validation", type=int, metavar="N", help=looked_at)
-    add("--evaluate", type=int, default=0, metavar="N", help="scenarios drawn for each of the final losses; 0 for all")
     add("--seed", type=int, metavar="N", help="seed of weights, batches and augmentation")
-    add("--release", type=Path, metavar="FILE", help="also write the best fold's network, for deeprt beams --network")
+    add("--release", type=Path, metavar="FILE", help="also write the best network, with its card, for use")
     add("--overwrite", action="store_true", help="replace the file of --release")
     add("--jobs", type=int, default=1, metavar="N", help="processes that prepare the inputs")
-    shared.add_run_options(beams)
+    shared.add_run_options(command)
 
 
 def _check_release(options: argparse.Namespace) -> None:
     """Refuse, before the training, a file that the network could not be written to."""
     file: Path = options.release
-    if options.network != "default" or file.suffix != ".safetensors":
-        raise InputError("--release writes the default network only, into a file that ends in .safetensors.")
+    if file.suffix != ".safetensors":
+        raise InputError(f"--release writes into a file that ends in .safetensors, not '{file}'.")
     for written in (file, file.with_suffix(".json")):
         if written.exists() and not options.overwrite:
             raise InputError(f"'{written}' exists already; choose another file for --release or add --overwrite.")
@@ -62,13 +83,11 @@ def run(options: argparse.Namespace) -> int:
     from deeprt.training.beams import DEFAULT_SETTINGS, PAPER_SETTINGS, train_beams
     from deeprt.training.release import release_beams
 
-    usual = DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS
-    given = {name: value for name, value in vars(options).items() if name in asdict(usual) and value is not None}
-    settings = replace(usual, **given)
-    if options.release is not None:
-        _check_release(options)
-    if options.jobs < 1 or options.evaluate < 0:
-        raise InputError("--jobs must be at least 1, --evaluate not negative.")
+    if options.release is not None and options.network != "default":
+        raise InputError("--release writes the default network only; the others of beams cannot be used by --select network.")
+    if options.evaluate < 0:
+        raise InputError("--evaluate must not be negative.")
+    settings = _settings(options, DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS)
     progress = shared.progress_of(options)
     try:
         results = train_beams(
@@ -88,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"Cannot read or write '{error.filename or options.out}': {error.strerror}.") from error
     except KeyboardInterrupt:
-        print("deeprt: cancelled; the last complete epoch is kept, the same command goes on.", file=sys.stderr)
+        print(_CANCELLED, file=sys.stderr)
         return 130
     if isinstance(progress, Bars):
         progress.close()
@@ -98,3 +117,46 @@ def run(options: argparse.Namespace) -> int:
             print(f"{r.fold:>4}  {r.best_epoch:>10}  " + "  ".join(f"{100 * e:>12.3f}" for e in errors))
         print(f"Checkpoints and curves are in {options.out}. {shared.RESEARCH_ONLY}")
     return 0
+
+
+def run_fluence(options: argparse.Namespace) -> int:
+    """Train, and print the losses."""
+    from deeprt.pipeline import torch_device
+    from deeprt.training.fluence import DEFAULT_SETTINGS, PAPER_SETTINGS, train_fluence
+    from deeprt.training.fluence_release import release_fluence
+
+    settings = _settings(options, DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS)
+    progress = shared.progress_of(options)
+    try:
+        result = train_fluence(
+            options.data,
+            options.network,
+            options.out,
+            settings,
+            n_jobs=options.jobs,
+            device=torch_device(options.device or "auto"),
+            progress=progress,
+        )
+        if options.release is not None:
+            release_fluence(options.data, options.network, options.out, result, settings, file=options.release)
+    except OSError as error:
+        raise InputError(f"Cannot read or write '{error.filename or options.out}': {error.strerror}.") from error
+    except KeyboardInterrupt:
+        print(_CANCELLED, file=sys.stderr)
+        return 130
+    if isinstance(progress, Bars):
+        progress.close()
+        print(f"Best epoch {result.best_epoch} of {result.n_epochs}: "
+              f"training loss {result.training:.5f}, validation loss {result.validation:.5f}")  # fmt: skip
+        print(f"Checkpoints and curve are in {options.out}. {shared.RESEARCH_ONLY}")
+    return 0
+
+
+def _settings(options: argparse.Namespace, usual: TrainSettings) -> TrainSettings:
+    """Usual settings with those that were given; what else every training needs is checked."""
+    if options.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, got {options.jobs}.")
+    if options.release is not None:
+        _check_release(options)
+    given = {name: value for name, value in vars(options).items() if name in asdict(usual) and value is not None}
+    return replace(usual, **given)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
+from deeprt.config import read_settings
 from deeprt.files import write_whole
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
 from deeprt.networks.fluence_network import FluenceNetwork
@@ -52,7 +52,7 @@ class FluenceResult:
     validation: float
 
 
-def new_network(name: FluenceNetworkName, seed: int) -> nn.Module:
+def new_network(name: FluenceNetworkName, seed: int) -> FluenceNetwork | DualFrameNetwork:
     """An untrained network."""
     if name == "default":
         with torch.random.fork_rng():
@@ -89,7 +89,7 @@ def train_fluence(
     about = {"network": name, "settings": asdict(settings), "plans": plans.digest(), "cohort": asdict(cohort)}
     claim(out, about)
     if (out / RESULT_FILE).exists():
-        return FluenceResult(**json.loads((out / RESULT_FILE).read_text(encoding="utf-8")))
+        return read_settings(FluenceResult, out / RESULT_FILE)
     patients = split(cohort)
     training, validation = (fluence_data(name, data, plans, own, n_jobs=n_jobs, report=report) for own in patients)
     network = new_network(name, settings.seed)

@@ -166,7 +166,13 @@ def drawn_preferences(rng: np.random.Generator, settings: ReferenceSettings) -> 
     return replace(protocol, objectives=tuple(objectives)), fluence
 
 
-def plan_cohort(folder: Path, settings: ReferenceSettings, *, n_jobs: int = 1, progress: Progress | None = None) -> int:
+def plan_cohort(
+    folder: Path,
+    *,
+    settings: ReferenceSettings = ReferenceSettings(),
+    n_jobs: int = 1,
+    progress: Progress | None = None,
+) -> int:
     """Plan the patients that have no valid plan yet; stopping loses what is not yet written, a patient a job.
 
     Returns

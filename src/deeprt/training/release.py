@@ -43,7 +43,7 @@ def release_beams(
     training, validation = list(cohort.folds(n_folds))[best.fold - 1]
     least = "" if len(results) == 1 else f", that with the least validation loss of {len(results)} trained"
     evaluated = f"{best.n_evaluated} states drawn from each part" if best.n_evaluated else "all states of each part"
-    extent, organs = _seen(training)
+    extent, organs = seen_patients(training)
     card = ModelCard(
         network=KIND,
         config=asdict(network.config),
@@ -81,7 +81,7 @@ def _data(cohort: Cohort, training: Sequence[CohortPatient]) -> str:
     )
 
 
-def _seen(patients: Sequence[CohortPatient]) -> tuple[tuple[float, float, float], tuple[str, ...]]:
+def seen_patients(patients: Sequence[CohortPatient]) -> tuple[tuple[float, float, float], tuple[str, ...]]:
     """Largest box around the targets along L, P and S, mm, and the organs at risk that all patients have."""
     boxes, organs = [], []
     for patient in patients:

@@ -11,6 +11,7 @@ from deeprt.training.experiments.page import ABSENT, Section, paragraphs, percen
 from deeprt.training.fluence_experiments.results import (
     CENTRAL_SLICE,
     DEFAULT,
+    IDEAL,
     INVERSION,
     METHOD_NAMES,
     N_REFINED,
@@ -179,4 +180,9 @@ def _beside(results: Results) -> str:
                 f"{METHOD_NAMES[method]} SSIM {own['ssim']:.4f}, gamma {own['gamma']:.4f}, MAE "
                 f"{1e4 * own['mae']:.2f}e-4"
             )
-    return f"Medians of others on the same maps, whole: {'; '.join(said)}." if said else ""
+    text = [f"Medians of others on the same maps, whole: {'; '.join(said)}."] if said else []
+    rows = [r for r in results.openkbp or [] if r["technique"] == IDEAL]
+    gamma = _mean(values_of(rows, _REFINED, "gamma"))
+    if gamma is not None:
+        text.append(f"OpenKBP, gamma of the refined fluence before it is sequenced: {percent(gamma)}.")
+    return " ".join(text)

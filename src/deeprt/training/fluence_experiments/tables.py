@@ -164,7 +164,8 @@ def _differences_table(numbers: Json, methods: Sequence[str]) -> str:
     for metric in METRICS:
         about = [numbers[m]["criteria"].get(metric.key) for m in methods]
         texts = [a and Spread(**a["difference"]).text(metric.digits, signed=True) for a in about]
-        lines.append([metric.label, *(t or ABSENT for t in texts)])
+        if any(texts):
+            lines.append([metric.label, *(t or ABSENT for t in texts)])
     return table(["Criterion", *(METHOD_NAMES[m] for m in methods)], lines)
 
 
