@@ -244,7 +244,7 @@ def test_more_fractions_than_the_machine_can_deliver_segments_for_are_refused(st
 def test_an_unknown_configuration_key_is_refused(study, refused, tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text("[fluence]\nsmooth = 3\n")
-    refused("plan.toml, fluence: unknown key 'smooth' (known are method, network, n_refinements", study, "--config", path)
+    refused("plan.toml, fluence: unknown key 'smooth' (known are method, network", study, "--config", path)
 
 
 def test_cuda_without_a_device_is_refused(study, refused, monkeypatch):

@@ -46,7 +46,7 @@ def dose_comparison(arrays: Arrays) -> Figure:
     panels = (
         ("Reference", partial(draw_dose, reference, scale)),
         ("Synthetic", partial(draw_dose, synthetic, scale)),
-        ("Synthetic minus reference", partial(_draw_difference, np.where(body > 0, difference, np.nan), limit_gy)),
+        ("Synthetic minus reference", partial(_draw_difference, np.where(body > 0.5, difference, np.nan), limit_gy)),
     )
     slice_in = _WIDTH_IN / len(panels) * (box[3] - box[2]) / (box[1] - box[0])
     figure = Figure(figsize=(_WIDTH_IN, _DVH_IN + slice_in + _AROUND_IN), layout="constrained")

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from deeprt.evaluation.figure_style import INK, STYLE
@@ -83,10 +84,12 @@ def curves(training: Json) -> Figure:
                 )  # fmt: skip
     by_epoch.set(xlabel="Epoch", ylabel="1 − SSIM + mean absolute error", yscale="log")
     by_time.set(xlabel="Training time / min", xscale="log")
-    by_time.xaxis.set_major_formatter("{x:g}")
+    for axis in (by_epoch.yaxis, by_time.yaxis, by_time.xaxis):
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (by_epoch, by_time):
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:.1g}")
         axes.grid(which="both", color=INK, alpha=0.1, linewidth=0.5)
     figure.legend(*by_epoch.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure

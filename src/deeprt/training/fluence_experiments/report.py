@@ -84,7 +84,7 @@ def training_section(results: Results) -> Section:
         about = networks[name]
         lines.append([METHOD_NAMES[name], f"{about['n_weights']:,}", f"{about['megabytes']:.1f}", *_run_cells(about)])
         if "settings" in about:
-            settings.append(f"- {METHOD_NAMES[name]}: {about['settings']}")
+            settings.append(f"**{METHOD_NAMES[name].capitalize()}**: {about['settings']}.")
     header = ["Network", "Weights", "MB, half precision", "Best epoch", "Epochs", "Time / s", "Validation loss"]
     has_curves = any("curve" in about for about in networks.values())
     text = paragraphs(
@@ -94,7 +94,7 @@ def training_section(results: Results) -> Section:
         "shifted copies included, in about ten days on a GTX 1080 Ti; a budget below that, as named here, is to be "
         "kept in mind wherever its network is compared.",
         table(header, lines),
-        "\n".join(settings),
+        *settings,
         f"![Training and validation loss]({CURVES})" if has_curves else "",
     )
     return Section(title, text, networks)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from deeprt.networks.checkpoint import load_training_state
 from deeprt.progress import Progress
 from deeprt.training.experiments.losses import hardware, settings_text
 from deeprt.training.fluence import FluenceNetworkName, split
 from deeprt.training.fluence_experiments.results import Json, read_json
 from deeprt.training.fluence_experiments.setup import REFERENCE, Setup
-from deeprt.training.loop import CURVE, RESULT_FILE, TrainSettings, claimed
+from deeprt.training.loop import CURVE, LAST, RESULT_FILE, TrainSettings
 
 
 def training(setup: Setup, progress: Progress) -> dict[str, Any]:
@@ -45,9 +46,8 @@ def _network(setup: Setup, name: FluenceNetworkName) -> Json:
     folder: Path = setup.runs / name
     if (folder / CURVE).exists():
         found["curve"] = np.loadtxt(folder / CURVE, delimiter=",", skiprows=1, ndmin=2).tolist()
-    run = claimed(folder)
-    if run is not None:
-        found["settings"] = _settings_text(TrainSettings(**run["settings"]))
+    if (folder / LAST).exists():
+        found["settings"] = _settings_text(TrainSettings(**load_training_state(folder / LAST)["settings"]))
     return found | {"result": read_json(folder / RESULT_FILE)}
 
 
