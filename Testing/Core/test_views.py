@@ -14,12 +14,12 @@ from Core.selection_samples import one_thread as one_thread
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.beams import BeamAngles
+from deeprt.dose.threads import one_thread as one_thread_at_work
 from deeprt.networks.angle_network import AngleConfig
 from deeprt.orientation.candidates import axes_of, candidate_beams, separations_deg, sphere
 from deeprt.orientation.column_generation import generate_columns, solve_limited
 from deeprt.orientation.teacher import selection_problem
 from deeprt.orientation.views import COARSE, FEATURES, candidate_views
-from deeprt.orientation.views import one_thread as one_thread_at_work
 
 CANDIDATES = candidate_beams("coplanar:30", MACHINE.clearance)
 SETS = ((), (CANDIDATES[3],), (CANDIDATES[0], CANDIDATES[4], CANDIDATES[7]))

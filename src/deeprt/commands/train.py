@@ -84,7 +84,9 @@ def run(options: argparse.Namespace) -> int:
     from deeprt.training.release import release_beams
 
     if options.release is not None and options.network != "default":
-        raise InputError("--release writes the default network only; the others of beams cannot be used by --select network.")
+        raise InputError(
+            "--release writes the default network only; the others of beams cannot be used by --select network."
+        )
     if options.evaluate < 0:
         raise InputError("--evaluate must not be negative.")
     settings = _settings(options, DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS)

@@ -19,6 +19,7 @@ from torch import Tensor
 from deeprt.beams import Beam
 from deeprt.case import PatientCase, union
 from deeprt.dose.influence import DoseInfluence, beam_influence
+from deeprt.dose.threads import one_thread
 from deeprt.fluence.mimicking import mimicked_voxels, mimicking_problem
 from deeprt.fluence.objectives import SquaredDeviation
 from deeprt.fluence.problem import FluenceProblem
@@ -120,9 +121,10 @@ def invert(
     wide = tuple(between_jaws(beam, machine) for beam in beams)
     problem = inversion_problem(case, wide, machine, wished_gy, settings, device=device)
     n_first = settings.n_iterations // 2
-    halfway = mimicked(problem, _even_start(problem, beams), n_first)
-    fluence = mimicked(problem, halfway, settings.n_iterations - n_first)
-    features, scale = _features(case, beams, wide, problem, halfway, fluence)
+    with one_thread():
+        halfway = mimicked(problem, _even_start(problem, beams), n_first)
+        fluence = mimicked(problem, halfway, settings.n_iterations - n_first)
+        features, scale = _features(case, beams, wide, problem, halfway, fluence)
     return Inversion(wide, problem, fluence, features, scale)
 
 

@@ -45,7 +45,7 @@ from deeprt.progress import Progress, Silent
 KIND, PAPER_KIND = "fluence network", "dual-frame U-Net"  # as in their model cards
 SHIPPED = "deepfluence.safetensors"
 
-_REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM)
+REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM)
 
 
 def predict_fluence(
@@ -86,13 +86,11 @@ def predict_fluence(
     if isinstance(asked, DualFrameNetwork):
         maps_mu = _by_views(asked, case, beams, inversion, wished_gy)
     else:
-        maps_mu = _by_correction(asked, inversion)
+        maps_mu = corrected_maps(asked, inversion)
     problem, fluence = inversion.problem, inversion.to_fluence(maps_mu)
     if n_refinements > 0:
         report.step("fluence", 0.6, f"{n_refinements} refinements")
-        problem = inversion_problem(
-            case, inversion.beams, machine, wished_gy, _REFINEMENT, device=str(influence.device)
-        )
+        problem = inversion_problem(case, inversion.beams, machine, wished_gy, REFINEMENT, device=str(influence.device))
         fluence = mimicked(problem, fluence, n_refinements)
         maps_mu = inversion.to_maps(fluence)
     own = [map_to_fluence(b, m) for b, m in zip(beams, maps_mu, strict=True)]
@@ -154,7 +152,7 @@ def _check_dose(case: PatientCase, wished_gy: NDArray[np.float32]) -> None:
             raise InputError(f"The wished dose does not reach '{target.name}'; give the dose of a plan of this case.")
 
 
-def _by_correction(network: FluenceNetwork, inversion: Inversion) -> Tensor:
+def corrected_maps(network: FluenceNetwork, inversion: Inversion) -> Tensor:
     """Maps of the default network, (n_beams, n_pixels, n_pixels) MU."""
     features = inversion.features
     box = _jaws_box(features[:, -1], 2**network.config.n_halvings)

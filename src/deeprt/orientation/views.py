@@ -8,9 +8,7 @@ curve nearer to that of the fine teacher; what it is given of each candidate is 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from deeprt.beams import BeamAngles
 from deeprt.case import PatientCase
+from deeprt.dose.threads import one_thread
 from deeprt.fluence.solvers import SolverSettings
 from deeprt.machine import Machine
 from deeprt.orientation.beam_sets import Budget, solved
@@ -45,7 +44,6 @@ FEATURES = (
 )
 _NEAR_DEG = 8.0  # standard deviation of the nearness to chosen beams
 _SMALL = 1e-4  # of a cost relative to the largest one, below which differences do not matter
-_ALONE = threading.RLock()  # torch's number of threads is one for all threads of the process
 
 COARSE = CandidateSettings(
     voxel_mm=8.0,
@@ -209,21 +207,6 @@ def candidate_views(
         multipliers, _ = solve_limited(first, [()], {})
         without_beams = _prices(first, multipliers)
     return tuple(CandidateViews(case, machine, batch.only(n), coarse, without_beams) for n in range(batch.n_batch))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to one thread: with tensors as small as these, several wait for each other longer than they work.
-
-    Python threads that ask for it work one after the other; otherwise one could keep another's 1 for good.
-    """
-    with _ALONE:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def _prices(problem: SelectionProblem, multipliers: Tensor) -> _Prices:

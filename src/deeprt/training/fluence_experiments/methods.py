@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeprt.beams import Beam
 from deeprt.case import PatientCase
@@ -17,7 +17,7 @@ from deeprt.delivery.sliding_window import sequence_sliding_window
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.normalization import Normalization
 from deeprt.fluence.inversion import Inversion, inversion_problem, invert, mimicked
-from deeprt.fluence.predict import _REFINEMENT, _by_correction, monitor_units
+from deeprt.fluence.predict import REFINEMENT, corrected_maps, monitor_units
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import map_to_fluence
 from deeprt.networks.case_views import case_views
@@ -50,16 +50,11 @@ def predicted_maps(
     if isinstance(network, DualFrameNetwork):
         fmu = view_maps(network, case, beams, wished_gy)
         return fmu * torch.from_numpy(monitor_units(inversion, fmu)).float()[:, None, None]
+    assert isinstance(network, FluenceNetwork)
     maps_mu = corrected_maps(network, inversion)
     if method.n_refinements == 0:
         return maps_mu
     return refined_maps(inversion, maps_mu, method.n_refinements, case, machine, wished_gy)
-
-
-def corrected_maps(network: nn.Module, inversion: Inversion) -> Tensor:
-    """Maps of the default network, (n_beams, n_pixels, n_pixels) MU per fraction."""
-    assert isinstance(network, FluenceNetwork)
-    return _by_correction(network, inversion)
 
 
 def refined_maps(
@@ -71,7 +66,7 @@ def refined_maps(
     wished_gy: NDArray[np.float32],
 ) -> Tensor:
     """Maps whose dose was pulled to the wished one, (n_beams, n_pixels, n_pixels) MU per fraction."""
-    problem = inversion_problem(case, inversion.beams, machine, wished_gy, _REFINEMENT)
+    problem = inversion_problem(case, inversion.beams, machine, wished_gy, REFINEMENT)
     return inversion.to_maps(mimicked(problem, inversion.to_fluence(maps_mu), n_refinements))
 
 
