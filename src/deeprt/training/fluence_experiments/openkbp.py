@@ -23,7 +23,7 @@ from deeprt.fluence.inversion import InversionSettings, between_jaws
 from deeprt.fluence.mimicking import mimicked_voxels, mimicking_problem
 from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
-from deeprt.networks.beams_eye_view import map_to_fluence
+from deeprt.networks.beams_eye_view import fits_map, map_to_fluence
 from deeprt.pipeline import optimize_segment_mu
 from deeprt.progress import Progress
 from deeprt.training.cohort import read_cohort
@@ -63,11 +63,14 @@ def openkbp(setup: Setup, progress: Progress) -> list[Json]:
 
 
 def _rows(setup: Setup, method: Method, patient_id: str) -> list[Json]:
+    """Rows of a patient; none where a beam reaches beyond the map that networks know."""
     assert setup.openkbp is not None
     about = next(p for p in read_cohort(setup.openkbp).patients if p.id == patient_id)
     case, clinical_gy = read_openkbp(Path(about.source)), read_openkbp_dose(Path(about.source))
     machine = read_machine(MACHINE)
     beams = place_beams(case, [BeamAngles(g) for g in GANTRY_DEG], machine)
+    if not all(fits_map(between_jaws(b, machine)) for b in beams):
+        return []
     maps_mu = predicted_maps(setup, method, case, beams, machine, clinical_gy)
     rows = []
     for technique, dose_gy in delivered_doses(case, beams, machine, maps_mu, clinical_gy).items():

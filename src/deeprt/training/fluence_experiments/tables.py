@@ -234,7 +234,8 @@ def real_section(results: Results) -> Section:
         "each dose scaled to the clinical mean dose of PTV70. Gamma is global, 3 %/3 mm, with a threshold of 10 % of "
         "the clinical maximum, in the body. *Error* is the mean absolute difference voxel by voxel, for PTV70 as a "
         "share of 70 Gy: the difference of the means is zero by the normalization, which is in the table as well. ± is "
-        "the sample standard deviation.",
+        "the sample standard deviation. Patients with a beam that reaches beyond the networks' map, 16 cm from the "
+        "axis, are left out; n is how many remain.",
         "Step and shoot, which the goals are measured with, is the technique of the data set (A. Babier et al., Phys. "
         "Med. Biol. 67, 185012, 2022); the segments' monitor units are fitted to the wished dose, as `deeprt plan` "
         "does. The fluence before sequencing shows what inversion and beam model leave open, the others what leaves "
