@@ -22,7 +22,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.beams import BeamAngles, place_beams
 from deeprt.errors import InputError
-from deeprt.fluence.inversion import FEATURES, InversionSettings, between_jaws, invert, mimicked, wished_of
+from deeprt.fluence.inversion import (
+    FEATURES,
+    InversionSettings,
+    between_jaws,
+    inversion_problem,
+    invert,
+    mimicked,
+    wished_of,
+)
 from deeprt.geometry import Grid
 from deeprt.networks.beams_eye_view import fluence_to_map
 from deeprt.structures import Role, Structure
@@ -259,3 +267,16 @@ def test_a_beam_beyond_the_map_is_refused():
 def test_the_wished_dose_of_a_problem_is_that_of_its_voxels():
     problem = an_inversion().problem
     assert_allclose(wished_of(problem), known_dose().ravel()[problem.operator.voxels])
+
+
+def test_smoothness_keeps_neighboring_beamlets_alike():
+    noise = np.random.default_rng(1).normal(1, 0.05, known_dose().shape).astype(np.float32)
+    wide = wide_beams()
+    fluence = []
+    for smoothness in (0.0, 3.0, 300.0):
+        settings = InversionSettings(5000, smoothness=smoothness)
+        problem = inversion_problem(a_planned_case(), wide, MACHINE, known_dose() * noise, settings)
+        fluence.append(mimicked(problem, torch.ones(1, problem.operator.n_beamlets), 30)[0])
+    first, second = problem.operator.neighbors()
+    rough, less, least = (float((x[first] - x[second]).square().mean() / x.mean() ** 2) for x in fluence)
+    assert least < less < rough

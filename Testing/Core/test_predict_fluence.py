@@ -152,7 +152,7 @@ def a_wide_case(grid, columns):
 def test_refining_lowers_the_objective(predicted):
     objectives = [predicted("random", n).objective for n in (1, 4, 12)]
     assert objectives[1] < 0.7 * objectives[0]
-    assert objectives[2] < 0.7 * objectives[1]
+    assert objectives[2] < 0.9 * objectives[1]  # smoothness counts beside it
 
 
 def test_refining_brings_the_dose_nearer(predicted):

@@ -22,7 +22,7 @@ from deeprt.dose.influence import DoseInfluence, beam_influence
 from deeprt.dose.threads import one_thread
 from deeprt.fluence.mimicking import mimicked_voxels, mimicking_problem
 from deeprt.fluence.objectives import SquaredDeviation
-from deeprt.fluence.problem import FluenceProblem
+from deeprt.fluence.problem import FluenceProblem, Roughness
 from deeprt.fluence.solvers import SolverSettings, solve
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import fluence_to_map, map_to_fluence
@@ -53,6 +53,7 @@ class InversionSettings:
     n_voxels : drawn from those of at least ``least_share`` of the largest wished dose
     image_pixel_mm : sampling of the convolved fluence
     n_iterations : of the mimicking
+    smoothness : objective weight, Gy², of the mean squared relative difference between neighboring beamlets
     seed : of the voxels
     """
 
@@ -60,6 +61,7 @@ class InversionSettings:
     least_share: float = 0.1
     image_pixel_mm: float = 2.5
     n_iterations: int = 30
+    smoothness: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class InversionSettings:
             raise ValueError(
                 "Dose inversion: it takes a voxel, two iterations and positive pixels at least, and a share below 1."
             )
+        if self.smoothness < 0:
+            raise ValueError(f"Dose inversion: the smoothness must not be negative, got {self.smoothness:g}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +141,7 @@ def inversion_problem(
     *,
     device: str = "cpu",
 ) -> FluenceProblem:
-    """Mean squared difference to a wished dose on drawn voxels.
+    """Mean squared difference to a wished dose on drawn voxels, and the roughness of the fluence.
 
     It counts as that of a dose of usual size: the first steps of L-BFGS-B depend on the size of the objective.
     """
@@ -148,7 +152,19 @@ def inversion_problem(
     problem = mimicking_problem(DoseInfluence(tuple(parts), voxels, case.grid.shape), wished_gy, case.n_fractions)
     (term,) = problem.terms
     weight = term.weight * (_USUAL_GY / float(wished_of(problem).max())) ** 2
-    return replace(problem, terms=(replace(term, weight=weight),))
+    return replace(problem, terms=(replace(term, weight=weight),), roughness=_roughness(problem, settings.smoothness))
+
+
+def _roughness(problem: FluenceProblem, smoothness: float) -> Roughness | None:
+    """Roughness relative to the even fluence whose dose is nearest to the wished one."""
+    if smoothness == 0:
+        return None
+    assert isinstance(problem.operator, DoseInfluence)
+    wished = wished_of(problem)
+    dose = problem.dose(torch.ones(1, problem.operator.n_beamlets, device=wished.device))[0]
+    mean_mu = float((dose * wished).sum() / (dose**2).sum())
+    first, second = problem.operator.neighbors()
+    return Roughness(first, second, smoothness / (first.numel() * mean_mu**2))
 
 
 def mimicked(problem: FluenceProblem, start: Tensor, n_iterations: int) -> Tensor:

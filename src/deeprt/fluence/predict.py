@@ -45,7 +45,8 @@ from deeprt.progress import Progress, Silent
 KIND, PAPER_KIND = "fluence network", "dual-frame U-Net"  # as in their model cards
 SHIPPED = "deepfluence.safetensors"
 
-REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM)
+# Where wished dose and beam model do not agree, rough maps would fit the difference, at the cost of monitor units.
+REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM, smoothness=3.0)
 
 
 def predict_fluence(
