@@ -200,3 +200,12 @@ def test_a_share_that_is_no_probability_is_refused(share):
 def test_a_structure_without_voxels_in_the_problem_is_refused():
     with pytest.raises(ValueError, match="Structure 'Marker' has no voxel among those of the optimization"):
         a_problem(("Marker", MeanDose(), [1.0]))
+
+
+def test_only_the_change_from_an_origin_is_rough():
+    origin = torch.tensor([[4.0, 0.0, 9.0]])
+    plain = Roughness(torch.tensor([0, 1]), torch.tensor([1, 2]), weight=0.5)
+    rough, change = replace(plain, origin=origin), torch.tensor([[1.0, 2.0, 0.0]])
+    assert rough.value(origin) == 0
+    assert_allclose(rough.value(origin + change), plain.value(change))
+    assert_allclose(rough.gradient(origin + change), plain.gradient(change))

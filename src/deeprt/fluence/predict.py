@@ -8,6 +8,7 @@ units follow from the dose.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -33,6 +34,7 @@ from deeprt.fluence.inversion import (
     mimicked,
     wished_of,
 )
+from deeprt.fluence.problem import FluenceProblem
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import ViewSampling, map_to_fluence
@@ -45,7 +47,7 @@ from deeprt.progress import Progress, Silent
 KIND, PAPER_KIND = "fluence network", "dual-frame U-Net"  # as in their model cards
 SHIPPED = "deepfluence.safetensors"
 
-# Where wished dose and beam model do not agree, rough maps would fit the difference, at the cost of monitor units.
+# Where wished dose and beam model do not agree, rough changes would fit the difference, at the cost of monitor units.
 REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM, smoothness=3.0)
 
 
@@ -91,8 +93,7 @@ def predict_fluence(
     problem, fluence = inversion.problem, inversion.to_fluence(maps_mu)
     if n_refinements > 0:
         report.step("fluence", 0.6, f"{n_refinements} refinements")
-        problem = inversion_problem(case, inversion.beams, machine, wished_gy, REFINEMENT, device=str(influence.device))
-        fluence = mimicked(problem, fluence, n_refinements)
+        problem, fluence = refined(case, machine, wished_gy, inversion, fluence, n_refinements)
         maps_mu = inversion.to_maps(fluence)
     own = [map_to_fluence(b, m) for b, m in zip(beams, maps_mu, strict=True)]
     row = torch.cat([m[torch.from_numpy(b.open_beamlets)] for b, m in zip(beams, own, strict=True)])[None]
@@ -105,6 +106,26 @@ def predict_fluence(
         converged=True,
         source=f"{card.network}, {n_refinements} refinements" if n_refinements else card.network,
     )
+
+
+def refined(
+    case: PatientCase,
+    machine: Machine,
+    wished_gy: NDArray[np.float32],
+    inversion: Inversion,
+    fluence_mu: Tensor,
+    n_refinements: int,
+) -> tuple[FluenceProblem, Tensor]:
+    """Pull the dose of predicted fluence, (1, n_beamlets) between the jaws, to the wished one by smooth changes of it.
+
+    Returns
+    -------
+    The problem that the iterations bring nearer to its optimum, and the fluence
+    """
+    problem = inversion_problem(case, inversion.beams, machine, wished_gy, REFINEMENT, device=str(fluence_mu.device))
+    assert problem.roughness is not None
+    problem = replace(problem, roughness=replace(problem.roughness, origin=fluence_mu))
+    return problem, mimicked(problem, fluence_mu, n_refinements)
 
 
 def network_of(file: Path | None) -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:

@@ -66,11 +66,13 @@ class Roughness:
     ----------
     first, second : (n_pairs,) positions of neighbors in the fluence vector
     weight : Gy² per MU²
+    origin : (1, n_beamlets) fluence from which only the change is to be smooth; none if None
     """
 
     first: Tensor
     second: Tensor
     weight: float
+    origin: Tensor | None = None
 
     def differences(self, fluence_mu: Tensor) -> Tensor:
         """(n_batch, n_beamlets) -> (n_batch, n_pairs)."""
@@ -89,11 +91,14 @@ class Roughness:
 
     def value(self, fluence_mu: Tensor) -> Tensor:
         """(n_batch,) float64."""
-        return self.weight * (self.differences(fluence_mu) ** 2).sum(1, dtype=torch.float64)
+        return self.weight * (self.differences(self._change(fluence_mu)) ** 2).sum(1, dtype=torch.float64)
 
     def gradient(self, fluence_mu: Tensor) -> Tensor:
         """(n_batch, n_beamlets)."""
-        return self.adjoint(2 * self.weight * self.differences(fluence_mu), fluence_mu.shape[1])
+        return self.adjoint(2 * self.weight * self.differences(self._change(fluence_mu)), fluence_mu.shape[1])
+
+    def _change(self, fluence_mu: Tensor) -> Tensor:
+        return fluence_mu if self.origin is None else fluence_mu - self.origin
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.sliding_window import sequence_sliding_window
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.normalization import Normalization
-from deeprt.fluence.inversion import Inversion, inversion_problem, invert, mimicked
-from deeprt.fluence.predict import REFINEMENT, corrected_maps, monitor_units
+from deeprt.fluence.inversion import Inversion, invert
+from deeprt.fluence.predict import corrected_maps, monitor_units, refined
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import map_to_fluence
 from deeprt.networks.case_views import case_views
@@ -66,8 +66,8 @@ def refined_maps(
     wished_gy: NDArray[np.float32],
 ) -> Tensor:
     """Maps whose dose was pulled to the wished one, (n_beams, n_pixels, n_pixels) MU per fraction."""
-    problem = inversion_problem(case, inversion.beams, machine, wished_gy, REFINEMENT)
-    return inversion.to_maps(mimicked(problem, inversion.to_fluence(maps_mu), n_refinements))
+    _, fluence = refined(case, machine, wished_gy, inversion, inversion.to_fluence(maps_mu), n_refinements)
+    return inversion.to_maps(fluence)
 
 
 def view_maps(
