@@ -51,8 +51,10 @@ def in_processes(
             report.step(stage, n / n_all, f"{n} of {n_all}")
         return
     with _pool(min(n_jobs, len(missing))) as pool:
-        done = as_completed([pool.submit(work, thing) for thing in missing])
-        for n, future in enumerate(done, start=n_before + 1):
+        futures = [pool.submit(work, thing) for thing in missing]
+        # The pool watches the processes it had at the latest submission; the end of one begun by it would go unseen.
+        pool.submit(int)
+        for n, future in enumerate(as_completed(futures), start=n_before + 1):
             try:
                 future.result()
             except BrokenProcessPool as error:
