@@ -47,26 +47,37 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--runs", type=int, metavar="N", help="runs of five beams a patient (10)")
     add("--starts", type=int, metavar="N", help="random starts a patient (60)")
     shared.add_progress_option(make)
-    label = parts.add_parser(
+    _add_work_on_patients(
+        parts,
         "label",
-        help="label the patients by column generation",
-        description="Label the patients that have no valid labels yet, each in a file of its own; a run that was "
-        "stopped goes on where it was.",
+        label_patients,
+        "label the patients by column generation",
+        "Label the patients that have no valid labels yet, each in a file of its own; a run that was stopped goes on "
+        "where it was.",
     )
-    label.set_defaults(run=label_patients)
-    label.add_argument("folder", type=Path, metavar="DIR", help="folder that deeprt cohort make wrote")
-    label.add_argument("--jobs", type=int, metavar="N", default=1, help="patients at a time (1)")
-    shared.add_progress_option(label)
-    plan = parts.add_parser(
+    _add_work_on_patients(
+        parts,
         "plan",
-        help="make a reference plan of every patient",
-        description="Plan the patients that have no valid reference plan yet, for training networks of fluence and "
-        "dose; a run that was stopped goes on where it was.",
+        plan_patients,
+        "make a reference plan of every patient",
+        "Plan the patients that have no valid reference plan yet, for training networks of fluence and dose; a run "
+        "that was stopped goes on where it was.",
     )
-    plan.set_defaults(run=plan_patients)
-    plan.add_argument("folder", type=Path, metavar="DIR", help="folder that deeprt cohort make wrote")
-    plan.add_argument("--jobs", type=int, metavar="N", default=1, help="patients at a time (1)")
-    shared.add_progress_option(plan)
+
+
+def _add_work_on_patients(
+    parts: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help_text: str,
+    description: str,
+) -> None:
+    """Add a part that works on the patients of a cohort."""
+    command = parts.add_parser(name, help=help_text, description=description)
+    command.set_defaults(run=run)
+    command.add_argument("folder", type=Path, metavar="DIR", help="folder that deeprt cohort make wrote")
+    command.add_argument("--jobs", type=int, metavar="N", default=1, help="patients at a time (1)")
+    shared.add_progress_option(command)
 
 
 def make_cohort(options: argparse.Namespace) -> int:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deeprt.commands import options as shared
 from deeprt.errors import InputError
 from deeprt.files import check_writable
-from deeprt.progress import Bars
+from deeprt.progress import Bars, Progress
 
 if TYPE_CHECKING:
+    from deeprt.training.beams import FoldResult
+    from deeprt.training.fluence import FluenceResult
     from deeprt.training.loop import TrainSettings
 
-_CANCELLED = "deeprt: cancelled; the last complete epoch is kept, the same command goes on."
+_Result = TypeVar("_Result")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,7 +81,6 @@ def _check_release(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print a row a fold."""
-    from deeprt.pipeline import torch_device
     from deeprt.training.beams import DEFAULT_SETTINGS, PAPER_SETTINGS, train_beams
     from deeprt.training.release import release_beams
 
@@ -90,8 +91,8 @@ def run(options: argparse.Namespace) -> int:
     if options.evaluate < 0:
         raise InputError("--evaluate must not be negative.")
     settings = _settings(options, DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS)
-    progress = shared.progress_of(options)
-    try:
+
+    def train(device: str, progress: Progress) -> tuple[FoldResult, ...]:
         results = train_beams(
             options.data,
             options.network,
@@ -101,56 +102,69 @@ def run(options: argparse.Namespace) -> int:
             folds=options.fold,
             n_evaluated=options.evaluate,
             n_jobs=options.jobs,
-            device=torch_device(options.device or "auto"),
+            device=device,
             progress=progress,
         )
         if options.release is not None:
             release_beams(options.data, options.out, results, settings, n_folds=options.folds, file=options.release)
-    except OSError as error:
-        raise InputError(f"Cannot read or write '{error.filename or options.out}': {error.strerror}.") from error
-    except KeyboardInterrupt:
-        print(_CANCELLED, file=sys.stderr)
-        return 130
-    if isinstance(progress, Bars):
-        progress.close()
+        return results
+
+    def show(results: tuple[FoldResult, ...]) -> None:
         print("Fold  Best epoch  Training / %  Validation / %  Test / %")
         for r in results:
             errors = (r.training_best, r.validation_best, r.test_best)
             print(f"{r.fold:>4}  {r.best_epoch:>10}  " + "  ".join(f"{100 * e:>12.3f}" for e in errors))
         print(f"Checkpoints and curves are in {options.out}. {shared.RESEARCH_ONLY}")
-    return 0
+
+    return _trained(options, train, show)
 
 
 def run_fluence(options: argparse.Namespace) -> int:
     """Train, and print the losses."""
-    from deeprt.pipeline import torch_device
     from deeprt.training.fluence import DEFAULT_SETTINGS, PAPER_SETTINGS, train_fluence
     from deeprt.training.fluence_release import release_fluence
 
     settings = _settings(options, DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS)
-    progress = shared.progress_of(options)
-    try:
+
+    def train(device: str, progress: Progress) -> FluenceResult:
         result = train_fluence(
             options.data,
             options.network,
             options.out,
             settings,
             n_jobs=options.jobs,
-            device=torch_device(options.device or "auto"),
+            device=device,
             progress=progress,
         )
         if options.release is not None:
             release_fluence(options.data, options.network, options.out, result, settings, file=options.release)
-    except OSError as error:
-        raise InputError(f"Cannot read or write '{error.filename or options.out}': {error.strerror}.") from error
-    except KeyboardInterrupt:
-        print(_CANCELLED, file=sys.stderr)
-        return 130
-    if isinstance(progress, Bars):
-        progress.close()
+        return result
+
+    def show(result: FluenceResult) -> None:
         print(f"Best epoch {result.best_epoch} of {result.n_epochs}: "
               f"training loss {result.training:.5f}, validation loss {result.validation:.5f}")  # fmt: skip
         print(f"Checkpoints and curve are in {options.out}. {shared.RESEARCH_ONLY}")
+
+    return _trained(options, train, show)
+
+
+def _trained(
+    options: argparse.Namespace, train: Callable[[str, Progress], _Result], show: Callable[[_Result], None]
+) -> int:
+    """Train on the device that was asked for, and show the result; returns the exit status."""
+    from deeprt.pipeline import torch_device
+
+    progress = shared.progress_of(options)
+    try:
+        result = train(torch_device(options.device or "auto"), progress)
+    except OSError as error:
+        raise InputError(f"Cannot read or write '{error.filename or options.out}': {error.strerror}.") from error
+    except KeyboardInterrupt:
+        print("deeprt: cancelled; the last complete epoch is kept, the same command goes on.", file=sys.stderr)
+        return 130
+    if isinstance(progress, Bars):
+        progress.close()
+        show(result)
     return 0
 
 

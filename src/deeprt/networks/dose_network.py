@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeprt.networks.blocks import ResidualBlock, through_levels
+
 FEATURES = (
     "prescription",  # of the targets, over the highest one; where they overlap the higher holds
     "distance",  # to the union of targets, negative inside, over 50 mm, cut off at -0.5 and 2
@@ -55,10 +57,10 @@ class DoseNetwork(nn.Module):
         self.config = config
         widths = config.widths
         self.first = nn.Conv3d(config.n_features, widths[0], 3, padding=1)
-        self.descending = nn.ModuleList(_Block(w) for w in widths)
+        self.descending = nn.ModuleList(ResidualBlock(w, nn.Conv3d) for w in widths)
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in pairwise(widths))
-        self.ascending = nn.ModuleList(_Block(w) for w in widths[:-1])
+        self.ascending = nn.ModuleList(ResidualBlock(w, nn.Conv3d) for w in widths[:-1])
         self.last = nn.Conv3d(widths[0], 1, 1)
         for name in ("last.weight", "last.bias"):
             nn.init.zeros_(self.get_parameter(name))
@@ -82,33 +84,11 @@ class DoseNetwork(nn.Module):
         step = 2 ** len(self.down)
         padding = [p for n in (n_i, n_j, n_k) for p in (0, -n % step)]
         padded = functional.pad(features, padding, mode="replicate")
-        hidden = self._level(0, self.first(padded.contiguous(memory_format=torch.channels_last_3d)))
+        first = self.first(padded.contiguous(memory_format=torch.channels_last_3d))
+        hidden = through_levels(first, self.descending, self.down, self.up, self.ascending)
         change = self.last(hidden)[:, 0, :n_k, :n_j, :n_i]
         dose: Tensor = (features[:, EVEN_DOSE] + change) * (features[:, BODY] > 0)
         return dose
-
-    def _level(self, n: int, given: Tensor) -> Tensor:
-        """A level and all coarser ones, (n_batch, widths[n], ...) -> the same."""
-        hidden: Tensor = self.descending[n](given)
-        if n < len(self.down):
-            hidden = hidden + self.up[n](self._level(n + 1, self.down[n](hidden)))
-            hidden = self.ascending[n](hidden)
-        return hidden
-
-
-class _Block(nn.Module):
-    """Two convolutions, added to what was there."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv3d(width, width, 3, padding=1), nn.SiLU(), nn.Conv3d(width, width, 3, padding=1)
-        )
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(n_batch, width, n_k, n_j, n_i) -> the same."""
-        added: Tensor = hidden + self.layers(functional.silu(hidden))
-        return added
 
 
 def dose_loss(predicted: Tensor, wished: Tensor, weight: Tensor) -> Tensor:

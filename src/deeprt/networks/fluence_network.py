@@ -12,6 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from deeprt.networks.blocks import ResidualBlock, through_levels
+
 
 @dataclass(frozen=True)
 class FluenceConfig:
@@ -43,10 +45,10 @@ class FluenceNetwork(nn.Module):
         self.config = config
         widths = config.widths
         self.first = nn.Conv2d(config.n_features, widths[0], 3, padding=1)
-        self.descending = nn.ModuleList(_Block(w) for w in widths)
+        self.descending = nn.ModuleList(ResidualBlock(w, nn.Conv2d) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
-        self.ascending = nn.ModuleList(_Block(w) for w in widths[:-1])
+        self.ascending = nn.ModuleList(ResidualBlock(w, nn.Conv2d) for w in widths[:-1])
         self.last = nn.Conv2d(widths[0], 1, 1)
         nn.init.zeros_(self.last.weight)
         assert self.last.bias is not None
@@ -66,29 +68,7 @@ class FluenceNetwork(nn.Module):
         -------
         (n_batch, n_rows, n_columns) float32 in the features' scale; zero behind the jaws, elsewhere it may be negative
         """
-        hidden = self._level(0, self.first(features.contiguous(memory_format=torch.channels_last)))
+        first = self.first(features.contiguous(memory_format=torch.channels_last))
+        hidden = through_levels(first, self.descending, self.down, self.up, self.ascending)
         corrected: Tensor = (features[:, 0] + self.last(hidden)[:, 0]) * features[:, -1]
         return corrected
-
-    def _level(self, n: int, given: Tensor) -> Tensor:
-        """A level and all coarser ones, (n_batch, widths[n], size, size) -> the same."""
-        hidden: Tensor = self.descending[n](given)
-        if n < len(self.down):
-            hidden = hidden + self.up[n](self._level(n + 1, self.down[n](hidden)))
-            hidden = self.ascending[n](hidden)
-        return hidden
-
-
-class _Block(nn.Module):
-    """Two convolutions, added to what was there."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
-        )
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(n_batch, width, n_rows, n_columns) -> the same."""
-        added: Tensor = hidden + self.layers(nn.functional.silu(hidden))
-        return added

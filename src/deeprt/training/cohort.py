@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from deeprt.progress import Progress, Silent
 from deeprt.training.processes import in_processes
 
 logger = logging.getLogger(__name__)
+_Kept = TypeVar("_Kept")
 
 Split = Literal["development", "test"]
 COHORT_FILE, LABELS_FOLDER = "cohort.json", "labels"
@@ -208,14 +209,21 @@ def labels_file(folder: Path, patient: CohortPatient) -> Path:
     return folder / LABELS_FOLDER / f"{patient.id}.npz"
 
 
-def find_labels(folder: Path, cohort: Cohort, patient: CohortPatient) -> PatientLabels | None:
-    """Labels of a patient; None where they are missing, damaged, of another patient or made with other settings."""
+def read_kept(read: Callable[[Path], _Kept], file: Path) -> _Kept | None:
+    """What was made of a patient before; None where it is missing or, with a warning, damaged."""
     try:
-        labels = read_labels(labels_file(folder, patient))
+        return read(file)
     except FileNotFoundError:
         return None
     except InputError as error:
         logger.warning("%s", error)
+        return None
+
+
+def find_labels(folder: Path, cohort: Cohort, patient: CohortPatient) -> PatientLabels | None:
+    """Labels of a patient; None where they are missing, damaged, of another patient or made with other settings."""
+    labels = read_kept(read_labels, labels_file(folder, patient))
+    if labels is None:
         return None
     is_known = labels.about in ("", _about(cohort, patient))  # earlier files do not say whose they are
     return labels if is_known and labels.digest == cohort.labels.digest() else None

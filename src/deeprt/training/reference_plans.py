@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,10 +29,8 @@ from deeprt.orientation.selection import equispaced_angles
 from deeprt.pipeline import fluence_problem, normalize, optimize_fluence
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
-from deeprt.training.cohort import CohortPatient, read_cohort
+from deeprt.training.cohort import CohortPatient, read_cohort, read_kept
 from deeprt.training.processes import in_processes
-
-logger = logging.getLogger(__name__)
 
 PLANS_FOLDER = "plans"
 TARGET = "PTV"
@@ -202,14 +199,8 @@ def plan_file(folder: Path, patient: CohortPatient) -> Path:
 
 def reference_plan_of(folder: Path, settings: ReferenceSettings, patient: CohortPatient) -> ReferencePlan | None:
     """Plan of a patient; None where it is missing, damaged or made with other settings."""
-    try:
-        plan = read_reference_plan(plan_file(folder, patient))
-    except FileNotFoundError:
-        return None
-    except InputError as error:
-        logger.warning("%s", error)
-        return None
-    return plan if plan.digest == settings.digest() else None
+    plan = read_kept(read_reference_plan, plan_file(folder, patient))
+    return plan if plan is not None and plan.digest == settings.digest() else None
 
 
 def read_all_plans(folder: Path, settings: ReferenceSettings, patients: Sequence[CohortPatient]) -> list[ReferencePlan]:

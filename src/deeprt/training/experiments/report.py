@@ -6,21 +6,17 @@ quotes as ``deepboo.json``, and pictures. An experiment without results is said 
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from deeprt.errors import InputError
 from deeprt.evaluation.report import RESEARCH_ONLY
-from deeprt.files import whole_file, write_all_whole
 from deeprt.training.experiments.figures import pictures
 from deeprt.training.experiments.goals import short_section
 from deeprt.training.experiments.page import ABSENT, Section, command, not_run, paragraphs, shell, table
+from deeprt.training.experiments.page_files import run_report, write_page
 from deeprt.training.experiments.plan_tables import (
     correction_section,
     epsilon_section,
@@ -37,9 +33,8 @@ from deeprt.training.experiments.prediction_tables import (
     training_section,
 )
 from deeprt.training.experiments.statistics import Json, Results, read_results
-from deeprt.training.release import commit_of_code
 
-PAGE, NUMBERS = "deepboo.md", "deepboo.json"
+NAME = "deepboo"
 _N_FOLDS = 6
 _TIMES = {
     "encode_s": "Encoding of a patient",
@@ -172,37 +167,25 @@ def write_report(results_folder: Path, out: Path) -> None:
     """
     results = read_results(results_folder)
     sections = {key: make(results) for key, make in _SECTIONS.items()}
-    date, commit = datetime.date.today().isoformat(), commit_of_code()[:7] or "unknown"
-    head = paragraphs(
-        "# DeepBOO: what was measured",
-        f"{RESEARCH_ONLY} After A. Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880 (2020), whose tables and "
-        "figures the headings name.",
-        "All patients of this page are virtual, drawn by a program, except under *Real anatomy*. The numbers say how "
-        "the networks do on such patients, not on a clinic's.",
-        f"Written on {date} (commit {commit}) by `python -m deeprt.training.experiments.report`; the numbers are in "
-        f"[{NUMBERS}]({NUMBERS}) as well.",
+    write_page(
+        out,
+        NAME,
+        opening=(
+            "# DeepBOO: what was measured",
+            f"{RESEARCH_ONLY} After A. Sadeghnejad Barkousaraie et al., Med. Phys. 47, 880 (2020), whose tables and "
+            "figures the headings name.",
+            "All patients of this page are virtual, drawn by a program, except under *Real anatomy*. The numbers say "
+            "how the networks do on such patients, not on a clinic's.",
+        ),
+        program="deeprt.training.experiments.report",
+        sections=sections,
+        drawn=pictures(results),
     )
-    page = "\n\n".join((head, *(f"## {s.title}\n\n{s.text}" for s in sections.values()))) + "\n"
-    numbers = {"date": date, "commit": commit, **{key: s.numbers for key, s in sections.items()}}
-    drawn = pictures(results)
-    write_all_whole(out, {PAGE: page, NUMBERS: json.dumps(numbers, indent=1, allow_nan=False) + "\n"})
-    for name, png in drawn.items():
-        with whole_file(out / name) as part:
-            part.write_bytes(png)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="folder of the experiments' results")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for page, numbers and pictures")
-    options = parser.parse_args(arguments)
-    try:
-        write_report(options.results, options.out)
-    except InputError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_report(write_report, __doc__, arguments)
 
 
 if __name__ == "__main__":

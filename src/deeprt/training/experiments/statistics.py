@@ -92,14 +92,21 @@ def read_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' with results of experiments.")
-    found = {f.name: _read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
+    found = {f.name: read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
     if found["plans"] is not None:
-        found["plans"] = plans_of([*found["plans"], *(_read_json(folder / "exchanged.json") or ())])
+        found["plans"] = plans_of([*found["plans"], *(read_json(folder / "exchanged.json") or ())])
     file = folder / "dose.npz"
     return Results(**found, dose=read_arrays(file) if file.exists() else None)
 
 
-def _read_json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None without it.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from deeprt.errors import InputError
 from deeprt.progress import Progress
 from deeprt.structures import Role
+from deeprt.training.experiments.statistics import read_json
 from deeprt.training.fluence_experiments.maps import maps_fmu
 from deeprt.training.fluence_experiments.methods import predicted_maps, synthetic_plan
 from deeprt.training.fluence_experiments.plans import structure_curves
-from deeprt.training.fluence_experiments.results import Json, read_json, shown_method
+from deeprt.training.fluence_experiments.results import Json, shown_method
 from deeprt.training.fluence_experiments.setup import Method, PlannedPatient, Setup, load_planned_patient
 
 _DVH_STEP_GY = 0.25

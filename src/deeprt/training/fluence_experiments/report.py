@@ -6,17 +6,13 @@ numbers it quotes as ``deepfluence.json``, and pictures. An experiment without r
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from deeprt.errors import InputError
 from deeprt.evaluation.report import RESEARCH_ONLY
-from deeprt.files import whole_file, write_all_whole
 from deeprt.training.experiments.page import ABSENT, Section, not_run, paragraphs, shell, table
+from deeprt.training.experiments.page_files import run_report, write_page
 from deeprt.training.fluence_experiments.figures import CURVES, pictures
 from deeprt.training.fluence_experiments.goals import short_section
 from deeprt.training.fluence_experiments.page import command
@@ -28,9 +24,8 @@ from deeprt.training.fluence_experiments.tables import (
     real_section,
     time_section,
 )
-from deeprt.training.release import commit_of_code
 
-PAGE, NUMBERS = "deepfluence.md", "deepfluence.json"
+NAME = "deepfluence"
 _NETWORKS = ("default", "paper", "dose-only", "reversed")
 
 
@@ -131,37 +126,25 @@ def write_report(results_folder: Path, out: Path) -> None:
     """
     results = read_results(results_folder)
     sections = {key: make(results) for key, make in _SECTIONS.items()}
-    date, commit = datetime.date.today().isoformat(), commit_of_code()[:7] or "unknown"
-    head = paragraphs(
-        "# DeepFluence: what was measured",
-        f"{RESEARCH_ONLY} After H. Lee et al., Sci. Rep. 9, 15671 (2019), whose tables and figures the headings name. "
-        "How it works: [../deepfluence.md](../deepfluence.md).",
-        "All patients of this page are virtual, except under *Real doses*. The numbers say how the networks do on such "
-        "patients, not on a clinic's.",
-        f"Written on {date} (commit {commit}) by `python -m deeprt.training.fluence_experiments.report`; the numbers "
-        f"are in [{NUMBERS}]({NUMBERS}) as well.",
+    write_page(
+        out,
+        NAME,
+        opening=(
+            "# DeepFluence: what was measured",
+            f"{RESEARCH_ONLY} After H. Lee et al., Sci. Rep. 9, 15671 (2019), whose tables and figures the headings "
+            "name. How it works: [../deepfluence.md](../deepfluence.md).",
+            "All patients of this page are virtual, except under *Real doses*. The numbers say how the networks do on "
+            "such patients, not on a clinic's.",
+        ),
+        program="deeprt.training.fluence_experiments.report",
+        sections=sections,
+        drawn=pictures(results),
     )
-    page = "\n\n".join((head, *(f"## {s.title}\n\n{s.text}" for s in sections.values()))) + "\n"
-    numbers = {"date": date, "commit": commit, **{key: s.numbers for key, s in sections.items()}}
-    drawn = pictures(results)
-    write_all_whole(out, {PAGE: page, NUMBERS: json.dumps(numbers, indent=1, allow_nan=False) + "\n"})
-    for name, png in drawn.items():
-        with whole_file(out / name) as part:
-            part.write_bytes(png)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="folder of the experiments' results")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for page, numbers and pictures")
-    options = parser.parse_args(arguments)
-    try:
-        write_report(options.results, options.out)
-    except InputError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_report(write_report, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy.stats import t as student
 
 from deeprt.errors import InputError
 from deeprt.files import read_arrays
+from deeprt.training.experiments.statistics import read_json
 
 Json = dict[str, Any]
 
@@ -77,22 +77,6 @@ def read_results(folder: Path) -> Results:
     found = {f.name: read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "examples"}
     file = folder / "examples.npz"
     return Results(**found, examples=read_arrays(file) if file.exists() else None)
-
-
-def read_json(file: Path) -> Any:
-    """What a JSON file holds; None without it.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"'{file}' is not valid JSON: {error}; remove it and run that experiment again.") from error
 
 
 def methods_of(rows: Sequence[Json]) -> list[str]:

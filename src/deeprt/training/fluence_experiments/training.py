@@ -10,8 +10,9 @@ import numpy as np
 from deeprt.networks.checkpoint import load_training_state
 from deeprt.progress import Progress
 from deeprt.training.experiments.losses import hardware, settings_text
+from deeprt.training.experiments.statistics import read_json
 from deeprt.training.fluence import FluenceNetworkName, split
-from deeprt.training.fluence_experiments.results import Json, read_json
+from deeprt.training.fluence_experiments.results import Json
 from deeprt.training.fluence_experiments.setup import REFERENCE, Setup
 from deeprt.training.loop import CURVE, LAST, RESULT_FILE, TrainSettings
 
