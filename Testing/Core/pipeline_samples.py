@@ -22,7 +22,7 @@ QUICK = PlanningConfig(
     dose_grid_mm=5.0,
     beams=BeamSettings(n_beams=3),
     fluence=FluenceSettings(beamlet_width_mm=5.0, solver=SolverSettings(max_iterations=40, tolerance=1e-3)),
-    sequencing=SequencingSettings(max_segments_per_beam=5, max_rounds=5),
+    sequencing=SequencingSettings(max_segments_per_beam=5, max_rounds=5, n_dose_iterations=5),
 )
 
 

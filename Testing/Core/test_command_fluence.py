@@ -10,6 +10,7 @@ import pydicom
 import pytest
 import tomli_w
 import torch
+from Core.dose_samples import a_dose_network_file
 from Core.fluence_prediction_samples import a_network_file, a_paper_network
 from Core.pipeline_samples import QUICK, a_study, a_virtual_case, a_virtual_plan
 from Core.selection_samples import one_thread as one_thread
@@ -20,10 +21,13 @@ from deeprt.config import Normalization, read_config, read_protocol, to_plain
 from deeprt.delivery.violations import violations
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.dvh import structure_dvh
+from deeprt.fluence import dose_prediction
+from deeprt.networks.dose_network import DoseConfig, DoseNetwork
 from deeprt.pipeline import find_fluence, plan_case
 
 ANGLES = ("--gantry", "10,130,245")
-QUICK_NOTE = "The wished dose, from which fluence was predicted, comes from a quick optimization."
+SOURCE_NOTE = "The wished dose, from which fluence was predicted, comes from"
+QUICK_NOTE = f"{SOURCE_NOTE} a quick optimization."
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,8 @@ def given(tmp_path_factory):
     (folder / "quick.toml").write_text(tomli_w.dumps(to_plain(QUICK)), encoding="utf-8")
     a_study(folder / "study")
     a_network_file(folder / "fluence.safetensors")
+    untrained = DoseNetwork(DoseConfig(("Rectum",), widths=(4, 4)))
+    a_dose_network_file(folder / "dose.safetensors", untrained, n_beams_min=4)
     assert plan(folder, folder / "optimized") == 0
     return folder
 
@@ -157,7 +163,100 @@ def test_a_dose_must_be_given(given, capsys):
     assert "--dose" in capsys.readouterr().err
 
 
+# deeprt fluence --dose predict
+
+
+def predict(folder, out, *options):
+    """``deeprt fluence`` of the study from the dose that the network predicts."""
+    return fluence(folder, out, "--dose-network", folder / "dose.safetensors", *options, dose="predict")
+
+
+@pytest.fixture(scope="module")
+def from_contours(given):
+    """Folder that the command wrote, and what it printed."""
+    printed = StringIO()
+    with redirect_stdout(printed):
+        assert predict(given, given / "contours", "--refine", "3") == 0
+    return given / "contours", printed.getvalue()
+
+
+def test_a_predicted_dose_is_what_the_synthetic_one_is_compared_with(given, from_contours):
+    content = json.loads((from_contours[0] / "evaluation.json").read_text(encoding="utf-8"))
+    assert (content["dose"]["name"], content["reference"]["name"]) == ("synthetic dose", "predicted dose")
+    means = [content[which]["metrics"]["PTV_60"]["Dmean"] for which in ("dose", "reference")]
+    assert_allclose(means[0], means[1], rtol=1e-5)  # to which the plan is normalized
+    used = read_config(from_contours[0] / "plan.toml").fluence
+    assert (used.method, used.wished, used.dose_network) == ("network", "predict", str(given / "dose.safetensors"))
+
+
+def test_the_untrained_networks_plan_gives_the_dose_of_even_beams(from_contours):
+    """Its dose is known: that of beams of equal fluence, of 60 Gy in the target."""
+    content = json.loads((from_contours[0] / "evaluation.json").read_text(encoding="utf-8"))
+    assert_allclose(content["reference"]["metrics"]["PTV_60"]["Dmean"], 60.0, rtol=0.03)  # coarse voxels
+    assert content["gamma"]["results"][0]["pass_rate"] > 0.9
+
+
+def test_the_plan_says_where_its_dose_comes_from_and_what_the_networks_have_not_learned(given, from_contours):
+    folder, printed = from_contours
+    notes = json.loads((folder / "report.json").read_text(encoding="utf-8"))["notes"]
+    assert f"{SOURCE_NOTE} the dose network '{given / 'dose.safetensors'}'." in notes
+    assert "The dose network has learned from plans of 4 to 5 beams, not 3." in notes
+    assert "The dose network does not know these organs at risk: SpinalCord." in notes
+    assert all(note in printed for note in notes)
+    assert QUICK_NOTE not in notes
+
+
+def test_a_dose_file_may_be_called_as_the_word(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "predict").write_bytes((given / "optimized" / "RTDOSE.dcm").read_bytes())
+    assert fluence(given, tmp_path / "out", dose="./predict") == 0
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["reference"]["name"] == "predict"
+    assert read_config(tmp_path / "out" / "plan.toml").fluence.wished == "optimize"
+
+
+def test_a_dose_network_beside_a_given_dose_is_refused(refused, given):
+    refused("dose.safetensors' would not be asked; add --dose predict.", "--dose-network", given / "dose.safetensors")
+
+
+def test_without_a_shipped_dose_network_one_must_be_named(refused, monkeypatch):
+    monkeypatch.setattr(dose_prediction, "_shipped", lambda: ())
+    refused("No dose network ships with this version; train one with deeprt train dose", dose="predict")
+
+
 # deeprt plan --fluence network
+
+
+def test_a_plan_may_begin_with_a_predicted_dose(given, tmp_path, capsys):
+    networks = ("--fluence-network", given / "fluence.safetensors", "--dose-network", given / "dose.safetensors")
+    assert plan(given, tmp_path / "out", "--fluence", "network", "--dose", "predict", *networks) == 0
+    printed = capsys.readouterr().out
+    assert f"{SOURCE_NOTE} the dose network" in printed and QUICK_NOTE not in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dose", "predict"), "--dose has no effect where fluence is optimized; add --fluence network."),
+        (("--refine", 3), "--refine has no effect where fluence is optimized; add --fluence network."),
+        (("--dose-network", "a.safetensors"), "--dose-network has no effect where fluence is optimized; add --fluence"),
+        (("--fluence-network", "a.safetensors"), "--fluence-network has no effect where fluence is optimized"),
+        (
+            ("--fluence", "network", "--dose-network", "a.safetensors"),
+            "--dose-network 'a.safetensors' would not be asked; add --dose predict.",
+        ),
+        (
+            ("--fluence", "network", "--dose", "optimize", "--dose-network", "a.safetensors"),
+            "--dose-network 'a.safetensors' would not be asked; add --dose predict.",
+        ),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_options_that_would_have_no_effect_are_refused(given, tmp_path, capsys, options, message):
+    assert plan(given, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"deeprt: {message}") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_plan_from_a_quick_optimization_says_so(given, tmp_path, capsys):
@@ -179,7 +278,8 @@ def test_a_given_dose_is_what_the_plan_is_made_from(given):
     wished = a_virtual_plan().dose_gy
     config = replace(with_network(given / "fluence.safetensors"), normalization=Normalization(rule="wished-mean"))
     result, other = (plan_case(a_virtual_case(), config, wished_gy=dose) for dose in (wished, colder_outside(wished)))
-    assert QUICK_NOTE not in result.notes
+    assert not any(note.startswith(SOURCE_NOTE) for note in result.notes)
+    assert result.wished_gy is wished
     assert result.solution.source == "fluence network"
     assert violations(result.plan) == ()
     target = result.case.targets[0].fraction
@@ -218,6 +318,7 @@ def test_an_optimized_plan_does_not_use_a_given_dose():
     wished = colder_outside(a_virtual_plan().dose_gy)
     assert np.array_equal(plan_case(a_virtual_case(), QUICK, wished_gy=wished).dose_gy, a_virtual_plan().dose_gy)
     assert "optimization" not in " ".join(a_virtual_plan().notes)
+    assert a_virtual_plan().wished_gy is None
 
 
 def test_segments_are_fitted_to_the_dose_that_the_fluence_was_predicted_from(given):
@@ -225,7 +326,7 @@ def test_segments_are_fitted_to_the_dose_that_the_fluence_was_predicted_from(giv
     influence = dose_influence(plan.case, plan.plan.beams, plan.plan.machine)
     config = with_network(given / "fluence.safetensors")
     found = find_fluence(plan.case, influence, plan.plan.machine, plan.protocol, config, wished)
-    assert found.wished_gy is wished and found.notes == ()
+    assert found.wished_gy is wished
     there = torch.from_numpy(wished.ravel()[found.problem.operator.voxels])[None]
     values = [float(found.problem.value(there, dose)[0]) for dose in (there, there + 2)]
     assert_allclose(values, [0.0, 4.0], rtol=1e-5)  # mean squared difference, Gy²

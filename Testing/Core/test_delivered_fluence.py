@@ -8,7 +8,14 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from deeprt.beams import Beam, BeamAngles
-from deeprt.delivery.fluence import coverage, delivered_fluence
+from deeprt.delivery.fluence import (
+    Openings,
+    coverage,
+    delivered_fluence,
+    fluence_derivatives,
+    fluence_of,
+    segment_openings,
+)
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
 from deeprt.delivery.violations import open_area_mm2
 from deeprt.machine_file import read_machine
@@ -68,3 +75,26 @@ def test_coarse_pixels_hold_the_mean_of_fine_ones() -> None:
 def test_a_beam_without_segments_delivers_nothing() -> None:
     plan = a_plan(transmission=0.02)
     assert_allclose(delivered_fluence(replace(plan, segments=()), 0, X, Y), np.zeros((8, 8)))
+
+
+def test_derivatives_by_tips_and_monitor_units_are_those_of_differences() -> None:
+    plan, rng = a_plan(transmission=0.02, tip_offset_mm=0.6), np.random.default_rng(3)
+    openings, mlc, weight = segment_openings(plan, 0), plan.machine.mlc, rng.normal(size=(Y.size - 1, X.size - 1))
+
+    def value(changed: Openings) -> float:
+        return float((weight * fluence_of(changed, mlc, X, Y)).sum())
+
+    by_left, by_right, by_mu = fluence_derivatives(openings, mlc, X, Y, weight)
+    way = 1e-4  # no tip is that near to an edge of a pixel or a jaw, so that the fluence is linear in between
+    for name, found in (("left_mm", by_left), ("right_mm", by_right), ("mu", by_mu)):
+        differences = np.zeros(found.shape)
+        for place in np.ndindex(found.shape):
+            where = (place[0], slice(None), *place[1:]) if found.ndim == 2 else place
+            ends = []
+            for sign in (1, -1):
+                moved = getattr(openings, name).copy()
+                moved[where] += sign * way
+                ends.append(value(replace(openings, **{name: moved})))
+            differences[place] = (ends[0] - ends[1]) / (2 * way)
+        assert_allclose(found, differences, atol=1e-7)
+        assert np.count_nonzero(found) > 2

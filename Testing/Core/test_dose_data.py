@@ -1,11 +1,17 @@
-"""What the dose network learns from: virtual patients with made-up plans, a made-up one of OpenKBP; and training."""
-
-import json
-from functools import cache
+"""What the dose network learns from: virtual patients with made-up plans, a made-up one of OpenKBP."""
 
 import numpy as np
 import pytest
 import torch
+from Core.dose_samples import (
+    CONFIG,
+    GANTRY_DEG,
+    PATIENTS,
+    PLANS,
+    a_linear_dose,
+    a_packed_patient,
+    a_planned_cohort,
+)
 from Core.selection_samples import one_thread as one_thread
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -13,10 +19,7 @@ from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
 from deeprt.fluence.dose_prediction import dose_inputs
 from deeprt.networks.dose_network import BODY, EVEN_DOSE, FEATURES, PRESCRIPTION, DoseConfig, DoseNetwork
-from deeprt.preparation import VIRTUAL_PROSTATE
 from deeprt.progress import Silent
-from deeprt.training.cohort import Cohort, CohortPatient, write_cohort
-from deeprt.training.dose import train_dose
 from deeprt.training.dose_data import (
     TARGET_WEIGHT,
     DoseVolumes,
@@ -25,43 +28,8 @@ from deeprt.training.dose_data import (
     planned_case,
     prepare_doses,
 )
-from deeprt.training.loop import TrainSettings
-from deeprt.training.reference_plans import (
-    ReferencePlan,
-    ReferenceSettings,
-    plan_file,
-    reference_case,
-    write_reference_plan,
-)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-PLANS = ReferenceSettings()
-CONFIG = DoseConfig(("Rectum", "Femur_Head_L", "Femur_Head_R"), voxel_mm=12.0, widths=(4, 8))
-PATIENTS = tuple(CohortPatient(f"P{n}", VIRTUAL_PROSTATE, n, "development") for n in range(2))
-GANTRY_DEG = np.array([10.0, 130.0, 250.0])
-SLOPE_PER_MM = np.array([0.05, -0.03, 0.02])
-
-
-@cache
-def a_patient(n=0):
-    return reference_case(PATIENTS[n], PLANS)
-
-
-def a_linear_dose(grid, isocenter_lps):
-    """44 Gy at the isocenter."""
-    return ((grid.points_lps() - isocenter_lps) @ SLOPE_PER_MM + 44).reshape(grid.shape).astype(np.float32)
-
-
-def a_planned_cohort(folder, n_patients=2):
-    """Virtual patients with plans whose dose is linear."""
-    write_cohort(Cohort(PATIENTS[:n_patients]), folder)
-    for n, patient in enumerate(PATIENTS[:n_patients]):
-        case = a_patient(n)
-        dose = a_linear_dose(case.grid, case.isocenter_lps())
-        plan = ReferencePlan(GANTRY_DEG, np.ones(3), np.zeros((3, 2, 2), np.float32), dose, PLANS.digest())
-        write_reference_plan(plan, plan_file(folder, patient))
-    return folder
 
 
 def some_volumes(extent=(40, 20, 60), n_organs=3, seed=1):
@@ -107,14 +75,7 @@ def test_what_is_prepared_is_kept_and_other_voxels_are_prepared_anew(tmp_path):
 
 
 def test_a_patient_of_openkbp_has_nine_fields_and_counts_where_the_data_set_has_dose(tmp_path):
-    n, body, target = 128, np.s_[30:60, 40:70, 10:30], np.s_[40:48, 50:58, 15:22]
-    ct, dose, structs = np.zeros((n, n, n), np.int16), np.zeros((n, n, n), np.float16), np.zeros((n, n, n), np.uint16)
-    ct[body], dose[body], structs[target] = 1000, 20, 1
-    dose[body][:2] = 0  # cut off by the data set
-    spacing = np.array([3.0, 3.0, 3.0], np.float32)
-    np.savez_compressed(tmp_path / "pt_7.npz", ct=ct, dose=dose, structs=structs, spacing=spacing)
-    (tmp_path / "index.json").write_text(json.dumps({"bits": ["PTV70"]}))
-    patient = CohortPatient("pt_7", str(tmp_path / "pt_7.npz"), 0, "development")
+    patient = a_packed_patient(tmp_path)
     planned = planned_case(tmp_path, patient, PLANS)
     assert [b.angles.gantry_deg for b in planned.beams] == [40.0 * k for k in range(9)]
     assert (planned.machine.energy_mv, planned.case.targets[0].prescription_gy) == (6.0, 70.0)
@@ -171,18 +132,3 @@ def test_the_dose_score_is_the_mean_absolute_error_where_dose_is_possible():
     possible = rng.random((4, 5, 6)) < 0.5
     assert_allclose(dose_score(one, other, possible), np.abs(one - other)[possible].sum() / possible.sum(), rtol=1e-5)
     assert dose_score(np.where(possible, one, other), one, possible) == 0
-
-
-# Training --------------------------------------------------------------------------------------------------------
-
-
-def test_a_training_is_run_once_and_for_its_settings_only(tmp_path):
-    data, out = a_planned_cohort(tmp_path / "cohort"), tmp_path / "out"
-    settings = TrainSettings(epochs=2, steps_per_epoch=2, batch=2, rate=1e-3)
-    result = train_dose(data, CONFIG, out, settings)
-    assert result.n_epochs == 2 and 0 < result.validation <= result.even * 1.5
-    before = (out / "best.pt").stat().st_mtime_ns
-    assert train_dose(data, CONFIG, out, settings) == result
-    assert (out / "best.pt").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="holds a training of another network, cohort or settings"):
-        train_dose(data, CONFIG, out, TrainSettings(epochs=3, steps_per_epoch=2, batch=2, rate=1e-3))

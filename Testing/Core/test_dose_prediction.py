@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from Core.dose_samples import a_dose_network_file
 from Core.network_samples import a_card
 from Core.plan_samples import TARGET_RADIUS_MM, a_case
 from Core.selection_samples import one_thread as one_thread
@@ -16,6 +17,8 @@ from deeprt.errors import InputError
 from deeprt.fluence import dose_prediction
 from deeprt.fluence.dose_prediction import (
     KIND,
+    SHIPPED,
+    beyond_training,
     dose_inputs,
     even_dose,
     network_for,
@@ -23,6 +26,7 @@ from deeprt.fluence.dose_prediction import (
     predict_dose,
     sampled,
     to_case,
+    wished_dose,
 )
 from deeprt.geometry import Grid
 from deeprt.machine_file import read_machine
@@ -219,3 +223,66 @@ def test_the_network_that_knows_most_organs_is_chosen(monkeypatch):
     assert network_for(case)[0].site == "pelvis"
     with pytest.raises(InputError, match="there are ones for pelvis, head and neck"):
         network_for(replace(case, structures=tuple(replace(s, organ="") for s in case.structures)))
+
+
+def test_a_shipped_network_that_is_missing_leaves_the_others(monkeypatch, tmp_path):
+    monkeypatch.setattr(dose_prediction.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(dose_prediction, "_shipped", dose_prediction._shipped.__wrapped__)
+    with pytest.raises(InputError, match=r"^No dose network ships with this version; train one with deeprt train dose"):
+        network_for(a_case_with_rectum())
+    a_dose_network_file(tmp_path / "data" / "models" / SHIPPED[1], an_untrained_network(), site="there")
+    assert network_for(a_case_with_rectum())[0].site == "there"
+
+
+# A wished dose, and where the networks have not learned ------------------------------------------------------------
+
+
+def a_dose_card(**about):
+    """Of a network that has learned from plans such as that of the sample case."""
+    known = {"organs": ("Rectum",), "site": "sample", "n_beams_min": 3, "energy_mv": 6.0}
+    levels = {"prescription_levels": (1.0, 0.83), "extent_mm": (200.0, 200.0, 200.0)}
+    return replace(a_card({}), network=KIND, **known | levels | about)
+
+
+def notes_of(case=None, beams=None, **about):
+    network = an_untrained_network()
+    return beyond_training(a_dose_card(**about), network, case or a_case_with_rectum(), beams or some_beams(), MACHINE)
+
+
+def test_a_wished_dose_is_the_networks_and_says_so(monkeypatch, tmp_path):
+    network, case = an_untrained_network(), a_case_with_rectum()
+    expected = predict_dose(case, some_beams(), MACHINE, network)
+    monkeypatch.setattr(dose_prediction, "network_for", lambda _: (a_dose_card(n_beams_min=4), network))
+    dose_gy, notes = wished_dose(case, some_beams(), MACHINE)
+    assert_array_equal(dose_gy, expected)
+    start = "The wished dose, from which fluence was predicted, comes from the dose network"
+    assert notes == (f"{start} for sample.", "The dose network has learned from plans of 4 to 5 beams, not 3.")
+    file = a_dose_network_file(tmp_path / "own.safetensors", network, extent_mm=(200.0, 200.0, 200.0))
+    assert wished_dose(case, some_beams(), MACHINE, file)[1] == (f"{start} '{file}'.",)
+
+
+def test_within_its_training_there_is_nothing_to_note():
+    assert notes_of() == ()
+
+
+def test_organs_that_are_missing_or_not_known_are_noted():
+    assert notes_of(organs=("Bladder", "Rectum")) == (
+        "The dose network has learned from sample patients; this one has no Bladder.",
+    )
+    case = a_case_with_rectum()
+    organs = {"bladder": "Bladder", "lips": "Lips", "a lump": ""}
+    others = tuple(replace(case.structure("Tube"), name=name, organ=organ) for name, organ in organs.items())
+    (note,) = notes_of(replace(case, structures=(*case.structures, *others)))
+    assert note == "The dose network does not know these organs at risk: lips, a lump."
+
+
+def test_prescriptions_in_a_ratio_that_was_not_learned_are_noted():
+    assert notes_of(prescription_levels=()) == ()
+    (note,) = notes_of(prescription_levels=(0.9, 1.0))
+    assert note == "The dose network has learned from targets of 90 and 100 % of the highest prescription, not 83 %."
+
+
+def test_targets_and_beams_that_were_not_learned_are_noted():
+    larger, energy = notes_of(extent_mm=(10.0, 200.0, 200.0), energy_mv=15.0)
+    assert larger.startswith("The targets extend over ") and "that the dose network has learned from, 10 x" in larger
+    assert energy == "The dose network has learned from beams of 15 MV, not 6 MV."

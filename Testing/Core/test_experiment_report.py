@@ -10,12 +10,10 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from deeprt.errors import InputError
-from deeprt.training.experiments.figures import MAX_BYTES
 from deeprt.training.experiments.goals import Goal
 from deeprt.training.experiments.report import main, write_report
 from deeprt.training.experiments.statistics import (
     Plan,
-    Spread,
     better_shares,
     chosen_fold,
     compared,
@@ -23,6 +21,7 @@ from deeprt.training.experiments.statistics import (
     read_results,
     summarize,
 )
+from deeprt.training.measuring.figures import MAX_BYTES
 
 PICTURES = {f"deepboo_{n}.png" for n in ("curves", "worst", "sequence", "correction", "organs", "equation17", "dose")}
 
@@ -67,12 +66,6 @@ def test_equation_17_counts_who_is_better_by_more_than_epsilon():
 def test_a_scenario_without_column_generation_is_an_error():
     with pytest.raises(InputError, match="Scenario 0 of patient a has no plan of column generation"):
         compared([plan("default", 1.0)], "default")
-
-
-def test_the_spread_is_that_of_a_sample():
-    assert_allclose([Spread.of([1, 2, 3, 6]).mean, Spread.of([1, 2, 3, 6]).sd], [3, np.sqrt(14 / 3)])
-    assert Spread.of([0.0144]).text(2, factor=100) == "1.44"
-    assert Spread.of([0.01, 0.02]).text(2, factor=100, signed=True) == "+1.50 ± 0.71"
 
 
 def test_dose_differences_are_column_generation_less_the_plan_in_percent():

@@ -1,8 +1,6 @@
-"""The experiments from end to end on three phantoms, and what they share: parts, files, errors by size."""
+"""The experiments from end to end on three phantoms, and what they share: files, errors by size."""
 
 import json
-import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -20,37 +18,16 @@ from deeprt.training.dataset import anatomy_data, prepare_inputs, view_data
 from deeprt.training.experiments import times
 from deeprt.training.experiments.__main__ import EXPERIMENTS, Experiment, main, run_experiments
 from deeprt.training.experiments.dose import median_pair
-from deeprt.training.experiments.losses import by_size, settings_text
+from deeprt.training.experiments.losses import by_size
 from deeprt.training.experiments.proposals import AskedViews, by_anatomy, by_curves, by_views, mean_curves, propose
-from deeprt.training.experiments.setup import Setup, in_parts, load_labeled_patient, run_views, trained
+from deeprt.training.experiments.setup import Setup, load_labeled_patient, run_views, trained
 from deeprt.training.experiments.statistics import read_results
 from deeprt.training.loop import TrainSettings
 
 QUICK = TrainSettings(epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
 
 
-# Parts and files
-
-
-def test_a_part_that_is_there_is_not_made_again(tmp_path):
-    made = []
-
-    def make(name):
-        made.append(name)
-        if name == "c":
-            raise KeyboardInterrupt
-        return {"name": name, "time": time.perf_counter()}
-
-    with pytest.raises(KeyboardInterrupt):
-        in_parts(tmp_path / "parts", ["a", "b", "c", "d"], make)
-    before = {f.name: f.read_text() for f in (tmp_path / "parts").iterdir()}
-    assert sorted(before) == ["a.json", "b.json"], "a stop loses the part that was under way"
-    make_the_rest = partial(dict, late=True)
-    parts = in_parts(tmp_path / "parts", ["a", "b", "c", "d"], lambda name: make_the_rest(name=name))
-    assert made == ["a", "b", "c"]
-    assert [p["name"] for p in parts] == ["a", "b", "c", "d"]
-    assert [p.get("late", False) for p in parts] == [False, False, True, True]
-    assert {name: (tmp_path / "parts" / name).read_text() for name in before} == before
+# Files
 
 
 def test_an_experiment_whose_file_is_there_is_not_run_again(tmp_path, monkeypatch):
@@ -94,13 +71,6 @@ def test_a_dose_needs_plans_that_differ(tmp_path):
 def test_errors_are_averaged_by_number_of_beams_and_over_all_states():
     found = by_size(np.array([1.0, 2.0, 4.0, 5.0]), np.array([0, 1, 1, 3]))
     assert found == {"0": 1.0, "1": 3.0, "3": 5.0, "all": 3.0}
-
-
-def test_settings_of_a_training_are_told_in_words():
-    assert settings_text(TrainSettings()) == (
-        "at most 400 epochs of 2500 steps, batches of 1, Adam with rate 1e-05, patience of 400 epochs, seed 0"
-    )
-    assert "rate 0.002, falling to 0.01 of it" in settings_text(TrainSettings(rate=2e-3, final_rate=0.01))
 
 
 # All of it, on three phantoms

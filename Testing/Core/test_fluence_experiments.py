@@ -6,26 +6,19 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from Core.dicom_samples import Roi, circle
-from Core.pipeline_samples import BODY, CORD, PLANES, a_study
+from Core.fluence_experiment_samples import GANTRY_DEG, a_planned_cohort, a_setup
 from Core.plan_samples import a_case
 from Core.selection_samples import one_thread as one_thread
 from numpy.testing import assert_allclose, assert_array_equal
 
-from deeprt.beams import BeamAngles, place_beams
-from deeprt.delivery.dose_of_plan import dose_of_plan
-from deeprt.delivery.fluence import delivered_fluence
-from deeprt.delivery.sliding_window import sequence_sliding_window
-from deeprt.dose.influence import dose_influence
 from deeprt.errors import InputError
-from deeprt.machine_file import read_machine
 from deeprt.networks.beams_eye_view import ViewSampling
 from deeprt.networks.checkpoint import save_training_state
 from deeprt.networks.dual_frame import DualFrameConfig, ssim
 from deeprt.progress import Silent
 from deeprt.structures import Role
 from deeprt.training import fluence as fluence_training
-from deeprt.training.cohort import read_cohort, real_cohort, write_cohort
+from deeprt.training.cohort import read_cohort
 from deeprt.training.fluence import new_network
 from deeprt.training.fluence_experiments import times
 from deeprt.training.fluence_experiments.__main__ import main, run_experiments
@@ -33,11 +26,8 @@ from deeprt.training.fluence_experiments.maps import map_quality
 from deeprt.training.fluence_experiments.openkbp import agreement
 from deeprt.training.fluence_experiments.plans import plan_criteria
 from deeprt.training.fluence_experiments.report import write_report
-from deeprt.training.fluence_experiments.setup import REFERENCE, Setup
+from deeprt.training.fluence_experiments.setup import Setup
 from deeprt.training.loop import BEST, claim
-from deeprt.training.reference_plans import ReferencePlan, plan_file, reference_case, write_reference_plan
-
-GANTRY_DEG = np.array([0.0, 130.0, 230.0])
 
 
 def a_map(seed=0):
@@ -113,34 +103,9 @@ def test_agreement_counts_the_target_by_its_prescription():
 # From end to end
 
 
-def a_reference_plan(case):
-    """Even fluence, sequenced, and its dose."""
-    machine = read_machine(REFERENCE.machine)
-    beams = place_beams(case, [BeamAngles(g) for g in GANTRY_DEG], machine)
-    fluence = [20.0 * b.open_beamlets for b in beams]
-    plan = sequence_sliding_window(beams, fluence, machine, n_fractions=case.n_fractions)
-    mu, edges = np.array([plan.beam_mu(n) for n in range(len(beams))]), ViewSampling().edges_mm
-    maps = [delivered_fluence(plan, n, edges, edges) / mu[n] for n in range(len(beams))]
-    dose = dose_of_plan(plan, dose_influence(case, beams, machine))
-    return ReferencePlan(GANTRY_DEG, mu, np.stack(maps).astype(np.float32), dose, REFERENCE.digest())
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A cohort of phantoms, of which the one for test is planned, and an untrained default network."""
-    folder = tmp_path_factory.mktemp("fluence")
-    for n, center in enumerate(((12.0, -7.0), (-15.0, 5.0), (0.0, -12.0))):
-        ptv = Roi("PTV_60", "PTV", circle(center, 14.0, PLANES[3:9]))
-        a_study(folder / "patients" / f"P{n}", BODY, ptv, CORD)
-    write_cohort(real_cohort(folder / "patients", 1), folder)
-    (patient,) = read_cohort(folder).of("test")
-    write_reference_plan(a_reference_plan(reference_case(patient, REFERENCE)), plan_file(folder, patient))
-    save_training_state(folder / "runs" / "default" / BEST, {"network": new_network("default", 0).state_dict()})
-    return folder
-
-
-def a_setup(folder):
-    return Setup(folder, folder / "runs", folder / "out")
+    return a_planned_cohort(tmp_path_factory.mktemp("fluence"))
 
 
 def rows_of(folder, file):

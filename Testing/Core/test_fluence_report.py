@@ -11,7 +11,6 @@ from PIL import Image
 from scipy.stats import ttest_1samp
 
 from deeprt.errors import InputError
-from deeprt.training.experiments.figures import MAX_BYTES
 from deeprt.training.fluence_experiments.goals import Goal
 from deeprt.training.fluence_experiments.report import main, write_report
 from deeprt.training.fluence_experiments.results import (
@@ -23,8 +22,9 @@ from deeprt.training.fluence_experiments.results import (
     upper_bound,
     values_of,
 )
+from deeprt.training.measuring.figures import MAX_BYTES
 
-PICTURES = {f"deepfluence_{n}.png" for n in ("curves", "quality", "maps", "criteria", "rss", "best", "worst")}
+PICTURES = {f"deepfluence_{n}.png" for n in ("curves", "quality", "maps", "criteria", "rss", "best", "worst", "dose")}
 
 
 def test_the_upper_bound_is_where_a_one_sided_test_of_the_mean_gives_five_percent():
@@ -58,6 +58,8 @@ def test_a_goal_is_met_by_what_it_is_for_not_by_what_stands_beside():
     assert Goal("", 0.5, 0.5, 0.6).verdict == Goal("", 0.5, 0.6, 0.4, at_most=False).verdict == "met"
     assert Goal("", 0.5, 0.6, 0.4).verdict == "**not met**"
     assert Goal("", 0.98, 0.5, unit="%", digits=1, at_most=False).cells[1:3] == ["≥ 98 %", "50.0 %"]
+    assert Goal("", None, 3.1).verdict == "no goal" and Goal("", None, None).verdict == "not run"
+    assert Goal("", None, 3.1, unit="Gy", digits=1).cells[1:3] == ["—", "3.1 Gy"]
     assert Goal("", 3.0, 2.5, unit="s", digits=1).cells[1:4] == ["≤ 3 s", "2.5 s", "—"]
 
 
@@ -66,10 +68,10 @@ def test_without_results_every_section_says_that_it_was_not_run(tmp_path):
     write_report(tmp_path / "results", tmp_path / "out")
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"deepfluence.md", "deepfluence.json"}
     page = (tmp_path / "out" / "deepfluence.md").read_text(encoding="utf-8")
-    for name in ("training", "maps", "plans", "openkbp", "times"):
+    for name in ("training", "maps", "plans", "openkbp", "dose", "times"):
         assert f"Not run: there is no `{name}.json` among the results." in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(rows) == 15 and sum(line.endswith("| not run |") for line in rows) == 13
+    assert len(rows) == 16 and sum(line.endswith("| not run |") for line in rows) == 14
     assert not re.search(r"\bnan\b|\bNone\b", page)
 
 
@@ -99,7 +101,7 @@ def test_the_page_has_every_section_and_no_undefined_number(written):
     page = (written / "deepfluence.md").read_text(encoding="utf-8")
     assert "Not run: there is" not in page
     assert not re.search(r"\bnan\b|\binf\b|\bNone\b", page)
-    assert page.count("For research, not for clinical use.") == 2
+    assert page.count("For research, not for clinical use.") == 3
     assert "inverse crime" in page and "All patients of this page are virtual" in page
     for link in re.findall(r"\]\((deepfluence[^)]*)\)", page):
         assert (written / link).exists(), link
@@ -123,6 +125,35 @@ def test_the_goals_quote_the_default_network_and_its_refinement(written):
     bound = next(g for name, g in numbers["goals"].items() if name.startswith("HI"))
     assert bound["measured"] == numbers["plans"]["default, refined 10"]["criteria"]["HI"]["upper_bound"]
     assert numbers["goals"]["10 refinements, on top"]["verdict"] == "not met"
+
+
+def test_scores_of_predicted_doses_are_means_of_patients_and_of_all_dvh_metrics(written):
+    found = json.loads((written.parent / "results" / "dose.json").read_text(encoding="utf-8"))["openkbp"]
+    numbers = json.loads((written / "deepfluence.json").read_text(encoding="utf-8"))
+    own = [r for r in found["rows"] if r["method"] == "dose network"]
+    errors = [e for r in own for s in r["dvh_errors_gy"].values() for e in s.values()]
+    scores = numbers["dose"]["openkbp"]["dose network"]
+    assert_allclose(scores["dose_score_gy"]["mean"], np.mean([r["dose_score_gy"] for r in own]))
+    assert_allclose(scores["DVH score"], np.mean(errors))
+    assert_allclose(scores["Dmean"], np.mean([r["dvh_errors_gy"]["Brainstem"]["Dmean"] for r in own]))
+    goal = next(g for name, g in numbers["goals"].items() if "dose score" in name)
+    assert goal["measured"] == scores["dose_score_gy"]["mean"] < goal["beside"]
+    assert (goal["limit"], goal["verdict"]) == (None, "no goal")
+    assert numbers["dose"]["plans"]["n"] == 4
+
+
+def test_dose_networks_that_are_not_there_are_said_to_be_not_trained(tmp_path):
+    even = {"n_training": 90, "n_validation": 10, "budget": None}
+    row = {"patient": "P", "method": "even beams", "gamma": 0.5, "target_error": 0.04, "body_error": 0.07}
+    results = {"openkbp": None, "pelvis": even | {"rows": [row]}}
+    (tmp_path / "dose.json").write_text(json.dumps(results), encoding="utf-8")
+    np.savez(tmp_path / "dose.npz")
+    write_report(tmp_path, tmp_path / "out")
+    page = " ".join((tmp_path / "out" / "deepfluence.md").read_text(encoding="utf-8").split())  # without line breaks
+    assert "OpenKBP was not run." in page and "The pelvis network is not trained." in page
+    assert "| dose network: not trained | — |" in page and "| even beams | 7.00 |" in page
+    assert "Plans from predicted doses were not run" in page
+    assert not (tmp_path / "out" / "deepfluence_dose.png").exists() and "deepfluence_dose.png" not in page
 
 
 def test_every_picture_is_written_and_small(written):

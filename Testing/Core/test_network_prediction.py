@@ -97,7 +97,7 @@ def test_organ_weights_change_the_prediction(file):
 def test_candidates_may_lie_on_the_sphere_and_it_says_that_these_are_others(file):
     predictor = a_predictor(file, candidates="noncoplanar:30")
     assert predictor.fitness(()).shape == (len(predictor.candidates),)
-    assert predictor.notes(3) == ("The network has learned with candidates coplanar:30, not noncoplanar:30.",)
+    assert predictor.notes(3) == ("The angle network has learned with candidates coplanar:30, not noncoplanar:30.",)
 
 
 # Exchanges
@@ -167,22 +167,22 @@ def test_within_its_training_there_is_nothing_to_note():
 
 def test_missing_organs_are_noted():
     card = a_card(organs=("Bladder", "Rectum"), site="virtual prostate")
-    start = "The network has learned from virtual prostate patients; this one has"
+    start = "The angle network has learned from virtual prostate patients; this one has"
     assert notes_of(card) == (f"{start} no Bladder and no Rectum.",)
     assert notes_of(card, with_organs("Rectum")) == (f"{start} no Bladder.",)
     assert notes_of(card, with_organs("Rectum", "Bladder", "Bowel")) == ()
 
 
 def test_other_candidates_are_noted():
-    expected = "The network has learned with candidates coplanar:30, not coplanar:10."
+    expected = "The angle network has learned with candidates coplanar:30, not coplanar:10."
     assert notes_of(candidates="coplanar:10") == (expected,)
 
 
 def test_more_beams_than_learned_are_noted(file):
     predictor = a_predictor(file, candidates="coplanar:10")
-    others = ("The network has learned with candidates coplanar:30, not coplanar:10.",)
+    others = ("The angle network has learned with candidates coplanar:30, not coplanar:10.",)
     assert predictor.notes(1) == predictor.notes(5) == others
-    assert predictor.notes(9) == (*others, "The network has learned from plans of up to 5 beams, not 9.")
+    assert predictor.notes(9) == (*others, "The angle network has learned from plans of up to 5 beams, not 9.")
     assert NetworkPredictor(predictor.network, predictor.views).notes(9) == ()
 
 
@@ -194,7 +194,7 @@ def test_targets_larger_than_any_known_one_are_noted(axis):
     (note,) = notes_of(a_card(extent_mm=tuple(known)))
     listed = " x ".join(f"{e:.0f}" for e in known)
     assert note.startswith("The targets extend over ")
-    assert note.endswith(f" mm (L, P, S), beyond the largest of the training, {listed} mm.")
+    assert note.endswith(f" mm (L, P, S), beyond the largest that the angle network has learned from, {listed} mm.")
 
 
 def test_the_extent_is_that_of_all_prescribed_targets():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from deeprt.cohort.openkbp import is_openkbp, read_openkbp, read_openkbp_dose
+from deeprt.cohort.openkbp import is_openkbp, read_openkbp, read_openkbp_dose, read_openkbp_possible_dose
 from deeprt.config import PlanningConfig
 from deeprt.errors import InputError
 from deeprt.preparation import load_case, with_prescriptions
@@ -74,6 +74,7 @@ def write_public(folder):
 def write_packed(folder, **others):
     folder.mkdir(parents=True, exist_ok=True)
     structs = sum(a_block(name).astype(np.uint16) << BITS.index(name) for name in BLOCKS)
+    structs |= (a_dose() > 0).astype(np.uint16) << BITS.index("possible_dose_mask")
     arrays = {"ct": a_ct().astype(np.int16), "dose": a_dose().astype(np.float16), "structs": structs,
               "spacing": np.array(SPACING_MM, np.float32)} | others  # fmt: skip
     np.savez_compressed(folder / "pt_7.npz", **{name: a for name, a in arrays.items() if a is not None})
@@ -156,6 +157,13 @@ def test_dose_lies_on_the_grid_of_the_case(a_case, public):
     assert_array_equal(np.unique(dose[a_case.structure("LeftParotid").fraction > 0]), [20.25])
 
 
+def test_voxels_that_can_get_dose_are_those_of_the_mask_in_both_forms(public, packed):
+    possible = read_openkbp_possible_dose(public)
+    assert possible.dtype == bool
+    assert_array_equal(possible, read_openkbp_dose(public) > 0)  # as the sample writes it
+    assert_array_equal(read_openkbp_possible_dose(packed), possible)
+
+
 def test_patients_of_openkbp_are_recognized(public, packed, tmp_path):
     assert is_openkbp(public)
     assert is_openkbp(packed)
@@ -225,12 +233,13 @@ def test_a_wrong_csv_file_is_refused(tmp_path, name, text, message):
     assert str(refused.value).count("\n") == 0
 
 
-@pytest.mark.parametrize("name", ["ct.csv", "voxel_dimensions.csv", "dose.csv"])
+@pytest.mark.parametrize("name", ["ct.csv", "voxel_dimensions.csv", "dose.csv", "possible_dose_mask.csv"])
 def test_a_missing_csv_file_is_named(tmp_path, name):
     folder = only_csv(tmp_path / "pt_9", "dose.csv", ",data\n")
-    (folder / name).unlink()
+    (folder / name).unlink(missing_ok=True)
+    readers = {"dose.csv": read_openkbp_dose, "possible_dose_mask.csv": read_openkbp_possible_dose}
     with pytest.raises(InputError, match=rf"Cannot read '.*{name}' of an OpenKBP patient: No such file or directory\."):
-        (read_openkbp_dose if name == "dose.csv" else read_openkbp)(folder)
+        readers.get(name, read_openkbp)(folder)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +264,14 @@ def test_a_wrong_packed_patient_is_refused(tmp_path, others, message):
 def test_a_packed_patient_without_dose_is_refused_when_the_dose_is_wanted(tmp_path):
     with pytest.raises(InputError, match="must hold dose"):
         read_openkbp_dose(write_packed(tmp_path, dose=None))
+
+
+def test_a_packed_patient_without_a_bit_for_possible_dose_is_refused_when_that_is_wanted(tmp_path):
+    file = write_packed(tmp_path)
+    (tmp_path / "index.json").write_text(json.dumps({"bits": BITS[:-1]}))
+    assert read_openkbp(file).targets
+    with pytest.raises(InputError, match=r"index\.json' names no bit 'possible_dose_mask', the voxels that can get"):
+        read_openkbp_possible_dose(file)
 
 
 def test_a_damaged_or_missing_packed_patient_is_refused(tmp_path, packed):
@@ -295,8 +312,10 @@ def test_a_real_patient_is_the_same_in_both_forms_and_makes_sense():
     assert_array_equal(first.ct_hu, second.ct_hu)
     for a, b in zip(first.structures, second.structures, strict=True):
         assert_array_equal(a.fraction, b.fraction)
-    dose = read_openkbp_dose(PUBLIC)
+    dose, possible = read_openkbp_dose(PUBLIC), read_openkbp_possible_dose(PUBLIC)
     assert_allclose(read_openkbp_dose(PACKED), dose, atol=0.04)  # half precision near 70 Gy
+    assert_array_equal(read_openkbp_possible_dose(PACKED), possible)
+    assert possible[dose > 0].all() and not possible.all()
     mean_gy = {s.name: float(dose[s.fraction > 0].mean()) for s in first.structures}
     assert mean_gy["PTV70"] > mean_gy["PTV56"] > mean_gy["BODY"]
     place = {s.name: first.grid.index_to_lps[:3, :3] @ s.centroid_index() for s in first.structures}

@@ -11,6 +11,7 @@ from Core.fluence_prediction_samples import (
     MACHINE,
     PAPER,
     SMALL,
+    a_card_of,
     a_network_file,
     a_paper_network,
     a_planned_case,
@@ -28,7 +29,7 @@ from deeprt.beams import BeamAngles, place_beams
 from deeprt.dose.influence import dose_influence
 from deeprt.errors import InputError
 from deeprt.fluence.inversion import FEATURES, invert
-from deeprt.fluence.predict import monitor_units, network_of, predict_fluence
+from deeprt.fluence.predict import KIND, beyond_training, monitor_units, network_of, predict_fluence
 from deeprt.geometry import Grid
 from deeprt.networks.beams_eye_view import ViewSampling, beams_eye_view, fluence_to_map, map_to_fluence
 from deeprt.networks.case_views import case_views
@@ -268,6 +269,41 @@ def test_the_dose_only_variant_predicts(tmp_path):
     file = a_network_file(tmp_path / "dose-only.safetensors", network)
     solution = predict_fluence(a_planned_case(), an_influence(), MACHINE, known_dose(), network=file)
     assert all(m.max() > 0 for m in solution.fluence_mu)
+
+
+# Where the networks have not learned
+
+
+def notes_of(case=None, **about):
+    """Of a network whose card says that it has seen the sample's beams and targets, but for this."""
+    known = {"n_beams_min": 3, "energy_mv": 6.0, "extent_mm": (200.0, 200.0, 200.0)}
+    card = replace(a_card_of(KIND, FluenceNetwork(SMALL)), **known | about)
+    return beyond_training(card, case or a_planned_case(), some_beams(), MACHINE)
+
+
+def test_within_its_training_there_is_nothing_to_note():
+    assert notes_of() == ()
+
+
+def test_names_of_organs_count_only_where_none_was_learned():
+    tube = a_planned_case().structure("Tube")
+    case = replace(a_planned_case(), structures=(*a_planned_case().structures, replace(tube, name="R", organ="Rectum")))
+    assert notes_of(case, organs=("Bladder", "Rectum")) == ()
+    (note,) = notes_of(organs=("Bladder", "Rectum"), site="pelvis")
+    assert note == "The fluence network has learned from pelvis patients; this one has none of their organs."
+
+
+def test_targets_and_beams_that_were_not_learned_are_noted():
+    number, plane = notes_of(n_beams_min=5, candidates="coplanar")
+    assert number == "The fluence network has learned from plans of 5 beams, not 3."
+    assert plane == "The fluence network has learned from coplanar beams only."
+    (larger,) = notes_of(extent_mm=(10.0, 200.0, 200.0))
+    assert "beyond the largest that the fluence network has learned from, 10 x 200 x 200 mm." in larger
+
+
+def test_the_shipped_network_says_what_it_has_learned():
+    card = network_of(None)[0]
+    assert (card.n_beams_min, card.n_beams_max, card.energy_mv, card.candidates) == (5, 9, 15.0, "coplanar")
 
 
 # Progress

@@ -177,9 +177,9 @@ def test_a_selection_by_the_network_repeats(selected):
 
 def test_what_the_network_has_not_learned_is_noted(selected):
     assert selected("network", 5).notes == ()
-    assert selected("network", 6).notes == ("The network has learned from plans of up to 5 beams, not 6.",)
+    assert selected("network", 6).notes == ("The angle network has learned from plans of up to 5 beams, not 6.",)
     improved = selected("network", 6, improve_s=1e-3)
-    assert improved.notes == ("The network has learned from plans of up to 5 beams, not 6.",)
+    assert improved.notes == ("The angle network has learned from plans of up to 5 beams, not 6.",)
 
 
 def test_progress_may_cancel_a_network(selected):

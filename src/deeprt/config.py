@@ -72,7 +72,9 @@ class FluenceSettings:
     method : optimize, or a network's prediction from a wished dose, without inverse planning
     network : file of the network that predicts; the shipped one if None
     n_refinements : iterations that pull the dose of a prediction to the wished one
-    quick : optimization of the wished dose, where none is given
+    wished : where a network has no dose given: a quick optimization makes it, or a network predicts it from contours
+    dose_network : file of the network that predicts the wished dose; the shipped one that fits the case if None
+    quick : optimization of the wished dose
     beamlet_width_mm : along leaf travel
     margin_mm : around the targets, at the isocenter plane, within which beamlets are open
     smoothness : objective weight, Gy², of the mean squared relative difference between neighboring beamlets
@@ -83,6 +85,8 @@ class FluenceSettings:
     method: Literal["optimize", "network"] = "optimize"
     network: str | None = None
     n_refinements: int = 0
+    wished: Literal["optimize", "predict"] = "optimize"
+    dose_network: str | None = None
     beamlet_width_mm: float = 2.5
     margin_mm: float = 5.0
     smoothness: float = 500.0

@@ -16,7 +16,7 @@ from torch import Tensor
 from deeprt.beams import Beam, BeamAngles, BeamSelection, place_beams
 from deeprt.case import PatientCase, with_tuning_structures
 from deeprt.config import DEFAULT_MACHINE, PlanningConfig, Protocol
-from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence, with_segment_mu
+from deeprt.delivery.dose_of_plan import dose_of_plan, with_segment_mu
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.sequencing import SequencingSettings
 from deeprt.delivery.sliding_window import sequence_sliding_window
@@ -25,8 +25,9 @@ from deeprt.delivery.violations import violations
 from deeprt.dose.influence import DoseInfluence, dose_influence
 from deeprt.errors import InputError
 from deeprt.evaluation.evaluate import PlanReport, evaluate
+from deeprt.fluence.dose_prediction import wished_dose
 from deeprt.fluence.mimicking import mimicking_problem
-from deeprt.fluence.predict import predict_fluence
+from deeprt.fluence.predict import beyond_training, network_of, predict_fluence
 from deeprt.fluence.problem import FluenceProblem, Roughness, sample_voxels
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.fluence.solvers import SolverSettings, solve
@@ -36,9 +37,8 @@ from deeprt.machine_file import read_machine
 from deeprt.orientation.selection import select_beams
 from deeprt.preparation import with_prescriptions
 from deeprt.progress import Progress, Silent, TimedSteps
+from deeprt.segment_optimization import optimize_segments
 from deeprt.structures import Role
-
-_SEGMENT_SOLVER = SolverSettings(max_iterations=100, tolerance=1e-5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,7 @@ class PlanResult:
     timing_s : seconds by step
     peak_memory_mb : of the process so far
     notes : what was assumed, one sentence each
+    wished_gy : (n_k, n_j, n_i) whole course, the dose that fluence was predicted from; None where it was optimized
     """
 
     config: PlanningConfig
@@ -71,6 +72,7 @@ class PlanResult:
     timing_s: dict[str, float]
     peak_memory_mb: float
     notes: tuple[str, ...]
+    wished_gy: NDArray[np.float32] | None = None
 
 
 def plan_case(
@@ -84,8 +86,8 @@ def plan_case(
 
     Parameters
     ----------
-    wished_gy : (n_k, n_j, n_i) whole course, on the case's grid, from which a network predicts fluence; a quick
-        optimization makes one if None. It is not used where fluence is optimized
+    wished_gy : (n_k, n_j, n_i) whole course, on the case's grid, from which a network predicts fluence; made as the
+        configuration says if None. It is not used where fluence is optimized
 
     Raises
     ------
@@ -111,7 +113,8 @@ def plan_case(
     with steps.timed("segments"):
         plan = _sequenced(case, beams, solution, machine, config.sequencing)
         if config.sequencing.technique == "step-and-shoot":
-            plan = optimize_segment_mu(plan, influence, found.problem)
+            n_iterations = config.sequencing.n_dose_iterations
+            plan = optimize_segments(plan, influence, found.problem, n_iterations=n_iterations, progress=steps.progress)
         else:  # Fewer monitor units alone would need faster leaves: scale the fluence by the dose it gives.
             delivered = _scaled(solution, factor(dose_of_plan(plan, influence)))
             plan = _sequenced(case, beams, delivered, machine, config.sequencing)
@@ -128,6 +131,7 @@ def plan_case(
     return PlanResult(
         config, protocol, case, selection, solution, plan, dose_gy, report, ideal_report,
         steps.timing_s, peak_memory_mb(), case.notes + notes + selection.notes + found.notes,
+        found.wished_gy,
     )  # fmt: skip
 
 
@@ -159,21 +163,22 @@ def find_fluence(
 ) -> FoundFluence:
     """Optimize the fluence of all beams, or let a network predict it from a wished dose."""
     settings, problem = config.fluence, fluence_problem(case, influence, protocol, config)
-    notes: tuple[str, ...] = ()
     if settings.method == "optimize":
         return FoundFluence(problem, optimize_fluence(case, influence, problem, settings.solver, progress))
-    if wished_gy is None:
+    beams = [b.beam for b in influence.beams]
+    notes: tuple[str, ...] = ()
+    if wished_gy is None and settings.wished == "predict":
+        dose_network = None if settings.dose_network is None else Path(settings.dose_network)
+        wished_gy, notes = wished_dose(case, beams, machine, dose_network)
+    elif wished_gy is None:
         wished_gy = optimize_fluence(case, influence, problem, settings.quick, progress).dose_gy
         notes = ("The wished dose, from which fluence was predicted, comes from a quick optimization.",)
+    network = None if settings.network is None else Path(settings.network)
     solution = predict_fluence(
-        case,
-        influence,
-        machine,
-        wished_gy,
-        network=None if settings.network is None else Path(settings.network),
-        n_refinements=settings.n_refinements,
-        progress=progress,
-    )
+        case, influence, machine, wished_gy,
+        network=network, n_refinements=settings.n_refinements, progress=progress,
+    )  # fmt: skip
+    notes += solution.notes or beyond_training(network_of(network)[0], case, beams, machine)
     return FoundFluence(mimicking_problem(problem.operator, wished_gy, case.n_fractions), solution, wished_gy, notes)
 
 
@@ -229,31 +234,6 @@ def optimize_fluence(
         converged=optimum.converged,
         source=settings.solver,
     )
-
-
-def optimize_segment_mu(plan: DeliverablePlan, influence: DoseInfluence, problem: FluenceProblem) -> DeliverablePlan:
-    """Fit the monitor units of the segments to the objectives; segments that get too few are left out.
-
-    Raises
-    ------
-    InputError
-        If nothing is left of a beam.
-    """
-    for _ in range(3):
-        operator = segment_influence(plan, influence.restricted(problem.operator.voxels))
-        mu = torch.tensor([[s.mu for s in plan.segments]], dtype=torch.float32, device=influence.device)
-        optimum = (
-            solve(replace(problem, operator=operator, roughness=None), mu, _SEGMENT_SOLVER).fluence_mu[0].cpu().numpy()
-        )
-        enough = np.where(optimum >= plan.machine.min_segment_mu, optimum, 0.0)
-        plan = with_segment_mu(plan, enough.tolist())
-        if (enough == optimum).all():
-            break
-    for index, beam in enumerate(plan.beams):
-        if plan.beam_mu(index) == 0:
-            gantry = beam.angles.gantry_deg
-            raise InputError(f"{beam.name} at gantry {gantry:g}° gets no monitor units worth delivering; leave it out.")
-    return plan
 
 
 def normalize(

@@ -3,10 +3,11 @@
 A. Babier et al., Med. Phys. 48, 5549 (2021), doi:10.1002/mp.14845. In both forms a volume has 128 x 128 x 128 voxels
 that run anterior to posterior, right to left and superior to inferior.
 
-- Public: a folder with ``ct.csv``, ``dose.csv``, ``voxel_dimensions.csv`` and a file for each structure that the
-  patient has. A line is a voxel that is not zero: its index in C order, and its value, which a structure leaves empty.
-- Packed: one ``.npz`` with ``ct``, ``dose``, ``structs`` (a bit for each structure) and ``spacing``; ``index.json``
-  beside it names the bits.
+- Public: a folder with ``ct.csv``, ``dose.csv``, ``voxel_dimensions.csv``, ``possible_dose_mask.csv`` and a file for
+  each structure that the patient has. A line is a voxel that is not zero: its index in C order, and its value, which
+  masks leave empty.
+- Packed: one ``.npz`` with ``ct``, ``dose``, ``structs`` (a bit for each mask) and ``spacing``; ``index.json`` beside
+  it names the bits.
 
 CT values are Hounsfield units + 1000, and 0 outside the patient.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ _STRUCTURES = (
     *("PTV70", "PTV63", "PTV56"),
     *("Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Esophagus", "Larynx", "Mandible"),
 )
-_CT, _PACKED = "ct.csv", ".npz"
+_POSSIBLE_DOSE = "possible_dose_mask"
+_CT, _PACKED, _INDEX = "ct.csv", ".npz", "index.json"
 _CT_AT_0_HU = 1000.0
 _CT_MAX = 4095.0  # 12 bits; some patients have a few voxels at up to 28,000, which would spoil averages around them
 _N_FRACTIONS = 35  # 2 Gy each to the PTV of 70 Gy
@@ -93,6 +96,26 @@ def read_openkbp_dose(path: Path) -> Volume:
     return _slices_first(_read_voxels(path / "dose.csv", with_values=True))
 
 
+def read_openkbp_possible_dose(path: Path) -> NDArray[np.bool_]:
+    """Read which voxels can get dose, over which the data set takes means, on the grid of `read_openkbp`.
+
+    Returns
+    -------
+    (n_k, n_j, n_i)
+
+    Raises
+    ------
+    InputError
+        If the file is missing or wrong, or a packed patient has no such mask.
+    """
+    if path.suffix != _PACKED:
+        return _slices_first(_read_voxels(path / f"{_POSSIBLE_DOSE}.csv", with_values=False)) > 0
+    masks = _packed_masks(_load_packed(path), path, (_POSSIBLE_DOSE,))
+    if not masks:
+        raise InputError(f"'{path.with_name(_INDEX)}' names no bit '{_POSSIBLE_DOSE}', the voxels that can get dose.")
+    return _slices_first(masks[_POSSIBLE_DOSE]) > 0
+
+
 def _slices_first(stored: Volume) -> Volume:
     """From the data set's axes to slices from inferior to superior, rows to posterior, columns to left."""
     return np.ascontiguousarray(stored.transpose(2, 0, 1)[::-1])
@@ -144,11 +167,16 @@ def _table(file: Path, *, header: bool = False, columns: tuple[int, ...] = (0,))
 def _read_packed(file: Path) -> tuple[Volume, dict[str, Volume], NDArray[np.float64]]:
     """As `_read_folder`."""
     arrays = _load_packed(file)
-    bits, mask = _bit_names(file.with_name("index.json")), _volume(arrays, "structs", file)
+    masks = _packed_masks(arrays, file, _STRUCTURES)
+    return _volume(arrays, "ct", file).astype(np.float32), masks, _spacing(arrays.get("spacing", np.zeros(0)), file)
+
+
+def _packed_masks(arrays: dict[str, NDArray[Any]], file: Path, names: Sequence[str]) -> dict[str, Volume]:
+    """Those of the masks that have a bit."""
+    bits, mask = _bit_names(file.with_name(_INDEX)), _volume(arrays, "structs", file)
     if not np.issubdtype(mask.dtype, np.integer):
         raise InputError(f"'{file}': structs must be whole numbers, a bit for each structure, not {mask.dtype}.")
-    masks = {name: ((mask >> bits.index(name)) & 1).astype(np.float32) for name in _STRUCTURES if name in bits}
-    return _volume(arrays, "ct", file).astype(np.float32), masks, _spacing(arrays.get("spacing", np.zeros(0)), file)
+    return {name: ((mask >> bits.index(name)) & 1).astype(np.float32) for name in names if name in bits}
 
 
 def _load_packed(file: Path) -> dict[str, NDArray[Any]]:

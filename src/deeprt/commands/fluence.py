@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deeprt.commands import options as shared
 from deeprt.commands.evaluate import read_dose
-from deeprt.commands.plan import add_fluence_options, config_of, loaded, planned, show_result
+from deeprt.commands.plan import PREDICT, add_fluence_options, config_of, loaded, planned, show_result
 from deeprt.errors import InputError
 from deeprt.progress import Bars
 
@@ -19,13 +19,18 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "fluence",
         help="find the fluence that gives a dose, by a network",
         description="Predict the fluence of beams from contours and a dose, sequence it, compute the synthetic dose "
-        "and compare it with the given one.",
+        "and compare it with that one.",
     )
     command.set_defaults(run=run)
     shared.add_case_options(command)
     shared.add_output_options(command, "plan and the comparison")
     shared.add_beam_options(command)
-    command.add_argument("--dose", required=True, type=Path, metavar="FILE", help="wished dose: RTDOSE, NRRD or NIfTI")
+    command.add_argument(
+        "--dose",
+        required=True,
+        metavar=f"FILE|{PREDICT}",
+        help=f"wished dose: RTDOSE, NRRD or NIfTI; {PREDICT}: a network makes it from contours and prescriptions",
+    )
     command.add_argument(
         "--normalize",
         choices=("wished-mean", "coverage"),
@@ -43,15 +48,16 @@ def run(options: argparse.Namespace) -> int:
     from deeprt.evaluation.normalization import Normalization
     from deeprt.export import check_output_folder, versions_of
 
-    config = config_of(options)
-    config = replace(config, fluence=replace(config.fluence, method="network"))
+    config = config_of(options, "network", PREDICT if options.dose == PREDICT else "optimize")
     if options.normalize == "wished-mean":
         config = replace(config, normalization=Normalization(rule="wished-mean"))
     progress = shared.progress_of(options)
     check_output_folder(options.out, overwrite=options.overwrite, file=EVALUATION_FILE)
     case = loaded(options, config, progress)
-    wished, notes = read_dose(options.dose, case)
-    result = planned(options, case, config, wished.dose_gy, progress)
+    given, notes = (None, ()) if options.dose == PREDICT else read_dose(Path(options.dose), case)
+    result = planned(options, case, config, None if given is None else given.dose_gy, progress)
+    assert result.wished_gy is not None
+    wished = given or NamedDose("predicted dose", result.wished_gy)
     goals = config.goals or result.protocol.goals
     comparison = compare(result.case, result.dose_gy, wished.dose_gy, ComparisonSettings(goals))
     synthetic = NamedDose("synthetic dose", result.dose_gy)

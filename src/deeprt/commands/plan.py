@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeprt.commands import options as shared
+from deeprt.errors import InputError
 from deeprt.progress import Bars, Progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from deeprt.config import PlanningConfig
     from deeprt.pipeline import PlanResult
 
+PREDICT = "predict"  # in place of a dose: a network's
+
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
@@ -26,7 +29,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     shared.add_case_options(plan)
     shared.add_output_options(plan, "plan")
     shared.add_beam_options(plan)
-    plan.add_argument("--fluence", choices=("optimize", "network"), help="how fluence is found")
+    add = plan.add_argument
+    add("--fluence", choices=("optimize", "network"), help="how fluence is found")
+    add("--dose", choices=("optimize", PREDICT), help="how the dose is made that a network predicts fluence from")
     add_fluence_options(plan)
     shared.add_run_options(plan)
 
@@ -34,6 +39,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def add_fluence_options(command: argparse.ArgumentParser) -> None:
     """Add the options that say how fluence is predicted and delivered."""
     add = command.add_argument
+    add("--dose-network", metavar="FILE", help="network that predicts the wished dose; a shipped one if absent")
     add("--refine", type=int, metavar="N", help="iterations that pull the dose of predicted fluence to the wished one")
     add("--fluence-network", metavar="FILE", help="network that predicts fluence; the shipped one if absent")
     add("--technique", choices=("step-and-shoot", "sliding-window"), help="how fluence is delivered")
@@ -41,9 +47,7 @@ def add_fluence_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Plan, and write the plan's folder."""
-    config = config_of(options)
-    if options.fluence is not None:
-        config = replace(config, fluence=replace(config.fluence, method=options.fluence))
+    config = config_of(options, options.fluence, options.dose)
     progress = shared.progress_of(options)
     case = loaded(options, config, progress)
     result = planned(options, case, config, None, progress)
@@ -53,11 +57,34 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def config_of(options: argparse.Namespace) -> PlanningConfig:
-    """Configuration with the options of beams and fluence laid over it."""
+def config_of(options: argparse.Namespace, method: str | None, wished: str | None) -> PlanningConfig:
+    """Configuration with the options of beams and fluence laid over it.
+
+    Parameters
+    ----------
+    method, wished : of `deeprt.config.FluenceSettings`, where they are asked for
+
+    Raises
+    ------
+    InputError
+        If an option would have no effect.
+    """
     config = shared.with_beam_options(shared.config_of(options), options)
-    given = {"n_refinements": options.refine, "network": options.fluence_network}
-    config = replace(config, fluence=replace(config.fluence, **{k: v for k, v in given.items() if v is not None}))
+    given = {
+        "method": method,
+        "wished": wished,
+        "dose_network": options.dose_network,
+        "n_refinements": options.refine,
+        "network": options.fluence_network,
+    }
+    fluence = replace(config.fluence, **{k: v for k, v in given.items() if v is not None})
+    for option in ("dose", "dose_network", "refine", "fluence_network"):
+        if fluence.method == "optimize" and getattr(options, option) is not None:
+            name = option.replace("_", "-")
+            raise InputError(f"--{name} has no effect where fluence is optimized; add --fluence network.")
+    if options.dose_network is not None and fluence.wished != PREDICT:
+        raise InputError(f"--dose-network '{options.dose_network}' would not be asked; add --dose {PREDICT}.")
+    config = replace(config, fluence=fluence)
     if options.technique is not None:
         config = replace(config, sequencing=replace(config.sequencing, technique=options.technique))
     return config

@@ -16,6 +16,7 @@ from deeprt.progress import Bars, Progress
 
 if TYPE_CHECKING:
     from deeprt.training.beams import FoldResult
+    from deeprt.training.dose import DoseResult
     from deeprt.training.fluence import FluenceResult
     from deeprt.training.loop import TrainSettings
 
@@ -32,7 +33,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Train a network that proposes beams, once a fold; a run that was stopped goes on.",
     )
     beams.set_defaults(run=run)
-    _add_training_options(beams, ("default", "paper", "full"))
+    _add_network_option(beams, ("default", "paper", "full"))
+    _add_training_options(beams)
     add = beams.add_argument
     add("--folds", type=int, default=6, metavar="N", help="number of rolling folds of the development patients")
     add("--fold", type=int, action="append", default=[], metavar="K", help="train only this fold, from 1")
@@ -44,15 +46,30 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "run that was stopped goes on.",
     )
     fluence.set_defaults(run=run_fluence)
-    _add_training_options(fluence, ("default", "paper", "dose-only", "reversed"))
+    _add_network_option(fluence, ("default", "paper", "dose-only", "reversed"))
+    _add_training_options(fluence)
+    dose = what.add_parser(
+        "dose",
+        help="the network that predicts dose",
+        description="Train a network that predicts dose from contours and prescription, on the reference plans of "
+        "deeprt cohort plan or on patients of OpenKBP with their doses; a run that was stopped goes on.",
+    )
+    dose.set_defaults(run=run_dose)
+    dose.add_argument(
+        "--site", required=True, choices=("pelvis", "head_and_neck"), help="whose organs at risk the network sees"
+    )
+    _add_training_options(dose)
 
 
-def _add_training_options(command: argparse.ArgumentParser, networks: Sequence[str]) -> None:
+def _add_network_option(command: argparse.ArgumentParser, networks: Sequence[str]) -> None:
+    command.add_argument("--network", choices=networks, default="default", help="which network")
+
+
+def _add_training_options(command: argparse.ArgumentParser) -> None:
     """Add the options that every training has."""
     add = command.add_argument
     add("--data", required=True, type=Path, metavar="DIR", help="cohort with labels or plans, see deeprt cohort")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for checkpoints and curves")
-    add("--network", choices=networks, default="default", help="which network")
     add("--epochs", type=int, metavar="N", help="epochs at most")
     add("--steps", dest="steps_per_epoch", type=int, metavar="N", help="batches an epoch")
     add("--batch", type=int, metavar="N", help="states a batch")
@@ -140,12 +157,41 @@ def run_fluence(options: argparse.Namespace) -> int:
             release_fluence(options.data, options.network, options.out, result, settings, file=options.release)
         return result
 
-    def show(result: FluenceResult) -> None:
-        print(f"Best epoch {result.best_epoch} of {result.n_epochs}: "
-              f"training loss {result.training:.5f}, validation loss {result.validation:.5f}")  # fmt: skip
-        print(f"Checkpoints and curve are in {options.out}. {shared.RESEARCH_ONLY}")
+    return _trained(options, train, lambda result: _show_losses(result, options.out))
+
+
+def run_dose(options: argparse.Namespace) -> int:
+    """Train, and print the losses."""
+    from deeprt.training.dose import CONFIGS, DEFAULT_SETTINGS, train_dose
+    from deeprt.training.dose_release import release_dose
+
+    settings = _settings(options, DEFAULT_SETTINGS)
+
+    def train(device: str, progress: Progress) -> DoseResult:
+        result = train_dose(
+            options.data,
+            CONFIGS[options.site],
+            options.out,
+            settings,
+            n_jobs=options.jobs,
+            device=device,
+            progress=progress,
+        )
+        if options.release is not None:
+            release_dose(options.data, options.site, options.out, result, settings, file=options.release)
+        return result
+
+    def show(result: DoseResult) -> None:
+        print(f"Dose of even beams: validation loss {result.even:.5f}")
+        _show_losses(result, options.out)
 
     return _trained(options, train, show)
+
+
+def _show_losses(result: FluenceResult | DoseResult, out: Path) -> None:
+    print(f"Best epoch {result.best_epoch} of {result.n_epochs}: "
+          f"training loss {result.training:.5f}, validation loss {result.validation:.5f}")  # fmt: skip
+    print(f"Checkpoints and curve are in {out}. {shared.RESEARCH_ONLY}")
 
 
 def _trained(

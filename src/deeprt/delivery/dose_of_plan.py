@@ -46,7 +46,7 @@ def dose_of_openings(openings: Openings, influence: BeamInfluence, machine: Mach
     influence : of the beam, on any pixels; here it is set up for those between the jaws
     machine : whose leaf edges are those of the openings' pairs
     """
-    pixels = _between_jaws(openings, influence, machine)
+    pixels = between_jaws(openings, influence, machine)
     return _dose_on(pixels, openings, machine)
 
 
@@ -89,7 +89,7 @@ def segment_influence(plan: DeliverablePlan, influence: DoseInfluence) -> Segmen
         openings = segment_openings(plan, index)
         if openings.mu.size == 0:
             continue
-        pixels = _between_jaws(openings, beam, plan.machine)
+        pixels = between_jaws(openings, beam, plan.machine)
         for n in range(openings.mu.size):
             one = slice(n, n + 1)
             one_mu = replace(
@@ -109,7 +109,7 @@ def with_segment_mu(plan: DeliverablePlan, mu: Sequence[float]) -> DeliverablePl
     return replace(plan, segments=segments)
 
 
-def _between_jaws(openings: Openings, influence: BeamInfluence, machine: Machine) -> BeamInfluence:
+def between_jaws(openings: Openings, influence: BeamInfluence, machine: Machine) -> BeamInfluence:
     """The beam's influence on pixels between the jaws: 1 mm along the leaves, across them their widths or less."""
     x1, x2, y1, y2 = openings.bounds_mm
     jaws_stand = bool(np.all(openings.jaws_mm == openings.jaws_mm[0]))

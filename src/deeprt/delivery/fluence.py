@@ -119,6 +119,41 @@ def fluence_of(openings: Openings, mlc: Mlc, x_edges_mm: Float, y_edges_mm: Floa
     return fluence
 
 
+def fluence_derivatives(
+    openings: Openings, mlc: Mlc, x_edges_mm: Float, y_edges_mm: Float, by_fluence: Float
+) -> tuple[Float, Float, Float]:
+    """Derivatives of a function of `fluence_of` by tips and monitor units of openings that stand.
+
+    A tip that moves changes the pixel that it stands in, by the height of its leaf. Where it stands at an edge, the
+    pixel towards +Xb counts.
+
+    Parameters
+    ----------
+    openings : whose tips and jaws stand, the jaws alike in all intervals; leaves along x
+    by_fluence : (n_rows, n_cols) derivatives by the fluence
+
+    Returns
+    -------
+    By left and right tips, (n_intervals, n_pairs) per mm, and by monitor units, (n_intervals,)
+    """
+    x1, x2, y1, y2 = openings.bounds_mm
+    rows = np.clip(mlc.leaf_edges_mm, y1, y2)
+    jaws = [coverage(np.array([y1]), np.array([y2]), y_edges_mm), coverage(np.array([x1]), np.array([x2]), x_edges_mm)]
+    jaw_share = np.outer(*jaws)
+    per_mm = (1 - mlc.transmission) * coverage(rows[:-1], rows[1:], y_edges_mm) @ (by_fluence / np.diff(x_edges_mm))
+    padded, pair = np.pad(per_mm, ((0, 0), (1, 1))), np.arange(mlc.n_pairs)
+
+    def under(tips_mm: Float) -> Float:
+        inside = (tips_mm > x1) & (tips_mm < x2)
+        return np.where(inside, padded[pair, np.searchsorted(x_edges_mm, tips_mm, side="right")], 0.0)
+
+    left, right = openings.left_mm[:, 0] - mlc.tip_offset_mm, openings.right_mm[:, 0] + mlc.tip_offset_mm
+    mu = openings.mu[:, None]
+    covered_mm = coverage(np.maximum(left, x1), np.minimum(right, x2), x_edges_mm) * np.diff(x_edges_mm)
+    by_mu = mlc.transmission * np.sum(jaw_share * by_fluence) + np.einsum("kpc,pc->k", covered_mm, per_mm)
+    return -mu * under(left), mu * under(right), by_mu
+
+
 def mean_beyond(start_mm: Float, end_mm: Float, at_mm: Float) -> Float:
     """Mean over time of ``[x - p]``, the length up to *x* beyond a tip *p* that moves evenly from start to end.
 

@@ -32,6 +32,7 @@ class SequencingSettings:
     start_ratio : the decomposition may have this many times the budget; it is thinned out while fitting
     max_rounds : of moving all leaves and fitting all monitor units
     tolerance : the fit ends when a round lowers its error by less than this share
+    n_dose_iterations : that then move leaves by the objectives of the dose, see `deeprt.segment_optimization`
     """
 
     technique: Literal["step-and-shoot", "sliding-window"] = "step-and-shoot"
@@ -42,13 +43,15 @@ class SequencingSettings:
     start_ratio: float = 2.0
     max_rounds: int = 40
     tolerance: float = 1e-3
+    n_dose_iterations: int = 30
 
     def __post_init__(self) -> None:
         if self.max_segments_per_beam < 1 or self.max_levels < 1 or self.start_ratio < 1:
             raise ValueError("SequencingSettings: segments, levels and start_ratio must be at least 1.")
-        if self.max_rounds < 0 or self.tolerance < 0 or not 0 <= self.negligible < 1:
+        if min(self.max_rounds, self.tolerance, self.n_dose_iterations) < 0 or not 0 <= self.negligible < 1:
             raise ValueError(
-                "SequencingSettings: max_rounds and tolerance must not be negative, negligible must lie in 0 to 1."
+                "SequencingSettings: max_rounds, tolerance and n_dose_iterations must not be negative, negligible must "
+                "lie in 0 to 1."
             )
         if self.n_control_points < 2:
             raise ValueError(f"SequencingSettings: n_control_points must be at least 2, got {self.n_control_points}.")

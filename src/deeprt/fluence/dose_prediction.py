@@ -20,6 +20,7 @@ from deeprt.dose.influence import beam_influence
 from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.machine import Machine
+from deeprt.networks.beyond_training import larger_targets, missing_organs, other_beams
 from deeprt.networks.checkpoint import ModelCard, load_network
 from deeprt.networks.dose_network import BODY, DoseConfig, DoseNetwork, symmetric_dose
 from deeprt.structures import BESIDE_PATIENT, Role
@@ -28,6 +29,7 @@ KIND = "dose network"  # as in its model card
 SHIPPED = ("deepdose_pelvis.safetensors", "deepdose_head_and_neck.safetensors")
 
 _DISTANCE_MM, _DISTANCE_LIMITS = 50.0, (-0.5, 2.0)
+_SAME_LEVEL = 0.02  # difference of prescriptions over the highest one that does not count
 _IMAGE_PIXEL_MM = 2.5  # sampling of the convolved fluence, fine enough for voxels of 5 mm
 
 Volume = NDArray[np.float32]
@@ -76,6 +78,30 @@ def dose_inputs(case: PatientCase, beams: Sequence[Beam], machine: Machine, conf
         ]
     )
     return DoseInputs(*_upright(*_around_body(coarse, features.astype(np.float32))), highest_gy)
+
+
+def wished_dose(
+    case: PatientCase, beams: Sequence[Beam], machine: Machine, file: Path | None = None
+) -> tuple[Volume, tuple[str, ...]]:
+    """Predict the dose that fluence is to be predicted from.
+
+    Parameters
+    ----------
+    file : of the network; the shipped one that fits the case if None
+
+    Returns
+    -------
+    The dose as `predict_dose` gives it, and notes: which network it is from, where the case lies outside its training
+
+    Raises
+    ------
+    InputError
+        As `dose_inputs`, `network_for` and `network_of`.
+    """
+    card, network = network_for(case) if file is None else network_of(file)
+    source = f"the dose network for {card.site}" if file is None else f"the dose network '{file}'"
+    note = f"The wished dose, from which fluence was predicted, comes from {source}."
+    return predict_dose(case, beams, machine, network), (note, *beyond_training(card, network, case, beams, machine))
 
 
 def predict_dose(
@@ -172,8 +198,10 @@ def network_for(case: PatientCase) -> tuple[ModelCard, DoseNetwork]:
     Raises
     ------
     InputError
-        If none knows any.
+        If none knows any, or none is there.
     """
+    if not _shipped():
+        raise InputError("No dose network ships with this version; train one with deeprt train dose and name its file.")
     organs = {s.organ for s in case.with_role(Role.ORGAN_AT_RISK)}
     known = [(len(organs & set(network.config.organs)), card, network) for card, network in _shipped()]
     n_common, card, network = max(known, key=lambda k: k[0])
@@ -186,7 +214,26 @@ def network_for(case: PatientCase) -> tuple[ModelCard, DoseNetwork]:
 @cache
 def _shipped() -> tuple[tuple[ModelCard, DoseNetwork], ...]:
     with resources.as_file(resources.files("deeprt") / "data" / "models") as folder:
-        return tuple(network_of(folder / name) for name in SHIPPED)
+        return tuple(network_of(folder / name) for name in SHIPPED if (folder / name).is_file())
+
+
+def beyond_training(
+    card: ModelCard, network: DoseNetwork, case: PatientCase, beams: Sequence[Beam], machine: Machine
+) -> tuple[str, ...]:
+    """Where a case and its beams lie outside what the network was trained on, one sentence each."""
+    notes = missing_organs(card, case)
+    at_risk = case.with_role(Role.ORGAN_AT_RISK)
+    if unknown := [s.name for s in at_risk if s.organ not in network.config.organs]:
+        notes += (f"The {card.network} does not know these organs at risk: {', '.join(unknown)}.",)
+    highest_gy = case.targets[0].prescription_gy or 0.0
+    levels = {(t.prescription_gy or 0.0) / highest_gy for t in case.targets}
+    known = sorted(card.prescription_levels)
+    if unseen := [n for n in sorted(levels) if known and min(abs(n - k) for k in known) > _SAME_LEVEL]:
+        learned, other = (" and ".join(f"{100 * n:.0f}" for n in each) for each in (known, unseen))
+        notes += (
+            f"The {card.network} has learned from targets of {learned} % of the highest prescription, not {other} %.",
+        )
+    return (*notes, *larger_targets(card, case), *other_beams(card, beams, machine))
 
 
 def _coarse(case: PatientCase, config: DoseConfig) -> PatientCase:

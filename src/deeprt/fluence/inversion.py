@@ -92,6 +92,13 @@ class Inversion:
     features: Tensor
     scale_mu: Tensor
 
+    @property
+    def misfit(self) -> float:
+        """Root mean squared difference of the mimicked to the wished dose, over the largest wished dose."""
+        wished = wished_of(self.problem)
+        error = self.problem.dose(self.fluence_mu)[0] - wished
+        return float(error.square().mean().sqrt() / wished.max())
+
     def to_fluence(self, maps_mu: Tensor) -> Tensor:
         """Maps (n_beams, n_pixels, n_pixels), MU, as fluence of all beamlets between the jaws, (1, n_beamlets)."""
         return torch.cat([map_to_fluence(b, m).flatten() for b, m in zip(self.beams, maps_mu, strict=True)])[None]

@@ -38,6 +38,7 @@ from deeprt.fluence.problem import FluenceProblem
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import ViewSampling, map_to_fluence
+from deeprt.networks.beyond_training import larger_targets, other_beams
 from deeprt.networks.case_views import case_views
 from deeprt.networks.checkpoint import ModelCard, load_network
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
@@ -49,6 +50,10 @@ SHIPPED = "deepfluence.safetensors"
 
 # Where wished dose and beam model do not agree, rough changes would fit the difference, at the cost of monitor units.
 REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM, smoothness=3.0)
+# A dose of this beam model is inverted to 0.15 % of its largest or so, one that a network predicts to 1 %, one of
+# another system to 2 %. Of these the default network has learned nothing, and rough maps fit what cannot be fitted.
+OTHER_MODEL = 0.005
+_OTHER_MODEL_SMOOTHNESS, _OTHER_MODEL_REFINEMENTS = 20.0, 10
 
 
 def predict_fluence(
@@ -86,10 +91,14 @@ def predict_fluence(
     card, asked = network_of(network)
     inversion = invert(case, beams, machine, wished_gy, device=str(influence.device))
     report.step("fluence", 0.4, "prediction")
+    source, notes = card.network, tuple[str, ...]()
     if isinstance(asked, DualFrameNetwork):
         maps_mu = _by_views(asked, case, beams, inversion, wished_gy)
-    else:
+    elif inversion.misfit <= OTHER_MODEL:
         maps_mu = corrected_maps(asked, inversion)
+    else:
+        maps_mu, n_refinements = inversion.to_maps(inversion.fluence_mu), max(n_refinements, _OTHER_MODEL_REFINEMENTS)
+        source, notes = "dose inversion", (_not_asked(card, inversion, n_refinements),)
     problem, fluence = inversion.problem, inversion.to_fluence(maps_mu)
     if n_refinements > 0:
         report.step("fluence", 0.6, f"{n_refinements} refinements")
@@ -104,7 +113,16 @@ def predict_fluence(
         objective=float((problem.dose(fluence)[0] - wished_of(problem)).square().mean()),
         history=(),
         converged=True,
-        source=f"{card.network}, {n_refinements} refinements" if n_refinements else card.network,
+        source=f"{source}, {n_refinements} refinements" if n_refinements else source,
+        notes=notes,
+    )
+
+
+def _not_asked(card: ModelCard, inversion: Inversion, n_refinements: int) -> str:
+    return (
+        f"No fluence of these beams was found to give the wished dose to better than {100 * inversion.misfit:.1f} % of "
+        f"its largest (root mean square), so it does not come from this beam model, of which alone the {card.network} "
+        f"has learned; smooth maps were fitted to it instead, by {n_refinements} refinements."
     )
 
 
@@ -116,21 +134,33 @@ def refined(
     fluence_mu: Tensor,
     n_refinements: int,
 ) -> tuple[FluenceProblem, Tensor]:
-    """Pull the dose of predicted fluence, (1, n_beamlets) between the jaws, to the wished one by smooth changes of it.
+    """Pull the dose of predicted fluence, (1, n_beamlets) between the jaws, to the wished one.
+
+    By smooth changes of it if the wished dose can be one of this beam model; otherwise to smooth maps.
 
     Returns
     -------
     The problem that the iterations bring nearer to its optimum, and the fluence
     """
-    problem = inversion_problem(case, inversion.beams, machine, wished_gy, REFINEMENT, device=str(fluence_mu.device))
-    assert problem.roughness is not None
-    problem = replace(problem, roughness=replace(problem.roughness, origin=fluence_mu))
+    of_other_model = inversion.misfit > OTHER_MODEL
+    settings = replace(REFINEMENT, smoothness=_OTHER_MODEL_SMOOTHNESS) if of_other_model else REFINEMENT
+    problem = inversion_problem(case, inversion.beams, machine, wished_gy, settings, device=str(fluence_mu.device))
+    if not of_other_model and problem.roughness is not None:
+        problem = replace(problem, roughness=replace(problem.roughness, origin=fluence_mu))
     return problem, mimicked(problem, fluence_mu, n_refinements)
 
 
 def network_of(file: Path | None) -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:
     """A network and its card; the shipped one without a file."""
     return _shipped() if file is None else _load(file)
+
+
+def beyond_training(card: ModelCard, case: PatientCase, beams: Sequence[Beam], machine: Machine) -> tuple[str, ...]:
+    """Where a case and its beams lie outside what the network was trained on, one sentence each."""
+    notes: tuple[str, ...] = ()
+    if card.organs and not {s.organ for s in case.structures} & set(card.organs):
+        notes = (f"The {card.network} has learned from {card.site} patients; this one has none of their organs.",)
+    return (*notes, *larger_targets(card, case), *other_beams(card, beams, machine))
 
 
 @cache

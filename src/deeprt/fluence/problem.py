@@ -126,9 +126,12 @@ class FluenceProblem:
 
     def value(self, fluence_mu: Tensor, dose_gy: Tensor) -> Tensor:
         """Objective of fluences and the dose they give, (n_batch,) float64."""
+        terms = self.terms_value(dose_gy)
+        return terms if self.roughness is None else terms + self.roughness.value(fluence_mu)
+
+    def terms_value(self, dose_gy: Tensor) -> Tensor:
+        """Objective of a dose, (n_batch,) float64: what does not depend on the fluence otherwise."""
         parts = [t.weight[:, 0].double() * t.objective.value(dose_gy[:, t.index], t.measure) for t in self.terms]
-        if self.roughness is not None:
-            parts.append(self.roughness.value(fluence_mu))
         return torch.stack(parts).sum(0)
 
     def dose_gradient(self, dose_gy: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class FluenceSolution:
     history : objective per iteration
     converged : whether the stopping rule was met
     source : what made it, such as ``L-BFGS-B`` or a network's name
+    notes : what was assumed, one sentence each
     """
 
     fluence_mu: tuple[NDArray[np.float64], ...]
@@ -28,3 +29,4 @@ class FluenceSolution:
     history: tuple[float, ...]
     converged: bool
     source: str
+    notes: tuple[str, ...] = ()

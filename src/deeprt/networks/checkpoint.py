@@ -46,9 +46,12 @@ class ModelCard:
     site : trained on, such as prostate
     organs : TG-263 names of the organs at risk that all training patients had
     n_beams_max : largest number of beams in a plan of the training
-    candidates : trained on, such as ``coplanar:2``
+    candidates : trained on, such as ``coplanar:2``; ``coplanar`` where beams were not chosen from any
     extent_mm : box around the targets of a training patient, along L, P and S: the largest one of each
     weights_sha256 : of the weights' file, by which both are known to belong together; set by `save_checkpoint`
+    n_beams_min : least number of beams in a plan of the training
+    energy_mv : of the beams trained on; None if it does not count, or if they had several
+    prescription_levels : of the targets trained on, over the highest of the patient; empty if they do not count
     """
 
     network: str
@@ -67,6 +70,9 @@ class ModelCard:
     candidates: str
     extent_mm: tuple[float, float, float]
     weights_sha256: str = ""
+    n_beams_min: int = 1
+    energy_mv: float | None = None
+    prescription_levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         # As JSON gives it back: a config of `asdict` holds tuples.

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deeprt.beams import BeamAngles
-from deeprt.case import PatientCase, union
+from deeprt.case import PatientCase
 from deeprt.errors import InputError
 from deeprt.machine import Machine
 from deeprt.networks.angle_network import AngleConfig, AngleNetwork
+from deeprt.networks.beyond_training import larger_targets, missing_organs, other_number
 from deeprt.networks.checkpoint import ModelCard, load_network
 from deeprt.orientation.teacher import CandidateSettings, OrganWeights
 from deeprt.orientation.views import FEATURES, CandidateViews, candidate_views
@@ -38,13 +39,13 @@ class NetworkPredictor:
     ----------
     views : of the patient, which hold the work that does not depend on the chosen beams
     patient_notes : where the patient lies outside what the network was trained on, one sentence each
-    n_beams_max : largest number of beams in a plan of the training; unknown if None
+    card : of the network; what it was trained on is unknown if None
     """
 
     network: nn.Module
     views: CandidateViews
     patient_notes: tuple[str, ...] = ()
-    n_beams_max: int | None = None
+    card: ModelCard | None = None
 
     @property
     def candidates(self) -> tuple[BeamAngles, ...]:
@@ -53,10 +54,7 @@ class NetworkPredictor:
 
     def notes(self, n_beams: int) -> tuple[str, ...]:
         """Where a patient and a number of beams lie outside what the network was trained on, one sentence each."""
-        if self.n_beams_max is None or n_beams <= self.n_beams_max:
-            return self.patient_notes
-        more = f"The network has learned from plans of up to {self.n_beams_max} beams, not {n_beams}."
-        return (*self.patient_notes, more)
+        return self.patient_notes if self.card is None else (*self.patient_notes, *other_number(self.card, n_beams))
 
     def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
         """Predict the fitness, (n_candidates,), 0 to 1; chosen beams need not be candidates."""
@@ -117,7 +115,7 @@ def network_predictor(
     """
     card, network = known or network_of(settings)
     views = candidate_views(case, machine, settings, device=device)[0]
-    return NetworkPredictor(network, views, beyond_training(card, case, settings), card.n_beams_max)
+    return NetworkPredictor(network, views, beyond_training(card, case, settings), card)
 
 
 def network_of(settings: CandidateSettings) -> KnownNetwork:
@@ -134,23 +132,10 @@ def shipped_network() -> KnownNetwork:
 
 def beyond_training(card: ModelCard, case: PatientCase, settings: CandidateSettings) -> tuple[str, ...]:
     """Where a patient and candidates lie outside what the network was trained on, one sentence each."""
-    notes = []
-    organs = {s.organ for s in case.structures}
-    if missing := [o for o in card.organs if o not in organs]:
-        notes.append(f"The network has learned from {card.site} patients; this one has no {' and no '.join(missing)}.")
+    notes = missing_organs(card, case)
     if settings.candidates != card.candidates:
-        notes.append(f"The network has learned with candidates {card.candidates}, not {settings.candidates}.")
-    extent = targets_extent_mm(case)
-    if np.any(extent > np.array(card.extent_mm) + 1):
-        own, known = (" x ".join(f"{e:.0f}" for e in size) for size in (extent, card.extent_mm))
-        notes.append(f"The targets extend over {own} mm (L, P, S), beyond the largest of the training, {known} mm.")
-    return tuple(notes)
-
-
-def targets_extent_mm(case: PatientCase) -> NDArray[np.float64]:
-    """Box around the prescribed targets along L, P and S, (3,)."""
-    points = case.grid.points_lps(np.flatnonzero(union("targets", case.targets).fraction >= 0.5))
-    return np.asarray(np.ptp(points, axis=0) + case.grid.spacing_mm)
+        notes += (f"The {card.network} has learned with candidates {card.candidates}, not {settings.candidates}.",)
+    return (*notes, *larger_targets(card, case))
 
 
 def _load(file: Path) -> KnownNetwork:

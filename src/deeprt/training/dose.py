@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from deeprt.config import read_settings
 from deeprt.files import write_whole
 from deeprt.networks.dose_network import DoseConfig, DoseNetwork
 from deeprt.progress import Progress, Silent
@@ -25,7 +26,7 @@ CONFIGS: dict[Site, DoseConfig] = {
         ("Brainstem", "SpinalCord", "Parotid_L", "Parotid_R", "Esophagus", "Larynx", "Bone_Mandible"), voxel_mm=5.0
     ),
 }
-DEFAULT_SETTINGS = TrainSettings(epochs=40, steps_per_epoch=250, batch=2, rate=1e-3, final_rate=0.02, patience=40)
+DEFAULT_SETTINGS = TrainSettings(epochs=40, steps_per_epoch=250, batch=2, rate=2e-3, final_rate=0.02, patience=40)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def train_dose(
     about = {"network": asdict(config), "settings": asdict(settings), "plans": plans.digest()}
     claim(out, {**about, "patients": [p.id for p in cohort.patients]})
     if (out / RESULT_FILE).exists():
-        return DoseResult(**json.loads((out / RESULT_FILE).read_text(encoding="utf-8")))
+        return read_settings(DoseResult, out / RESULT_FILE)
     patients = split(cohort)
     prepare_doses(data, config, plans, (*patients[0], *patients[1]), n_jobs=n_jobs, report=report)
     training, validation = (dose_volumes(data, config, plans, own) for own in patients)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import deeprt
 from deeprt.fluence.predict import KIND, PAPER_KIND
+from deeprt.machine_file import read_machine
+from deeprt.networks.beyond_training import COPLANAR
 from deeprt.networks.checkpoint import ModelCard, load_training_state, save_checkpoint
 from deeprt.progress import Silent
 from deeprt.training.cohort import read_cohort
 from deeprt.training.fluence import FluenceNetworkName, FluenceResult, fluence_data, new_network, split
 from deeprt.training.loop import BEST, TrainSettings, evaluate_loss
 from deeprt.training.reference_plans import ReferenceSettings
-from deeprt.training.release import commit_of_code, seen_patients
+from deeprt.training.release import budget_text, commit_of_code, seen_in
 
 LIMITS = (
     "For research, not for clinical use.",
@@ -45,7 +47,7 @@ def release_fluence(
     network.load_state_dict(load_training_state(out / BEST)["network"])
     training, validation = split(cohort)
     test = fluence_data(name, data, plans, cohort.of("test"), n_jobs=1, report=Silent())
-    extent, organs = seen_patients(training)
+    seen = seen_in(p.load() for p in training)
     card = ModelCard(
         network=KIND if name == "default" else PAPER_KIND,
         config=asdict(network.config),
@@ -54,8 +56,7 @@ def release_fluence(
         f"{min(plans.n_beams)} to {max(plans.n_beams)} equispaced beams, sliding window.",
         split=f"By patient: {len(training)} for training, {len(validation)} for validation, "
         f"{len(cohort.of('test'))} for test.",
-        budget=f"{result.n_epochs} epochs of {settings.steps_per_epoch} batches of {settings.batch}, "
-        f"{result.seconds:.0f} s of training; best epoch {result.best_epoch}; seed {settings.seed}.",
+        budget=budget_text(result, settings),
         metrics={
             "training_loss": result.training,
             "validation_loss": result.validation,
@@ -66,9 +67,11 @@ def release_fluence(
         commit=commit_of_code(),
         code_version=deeprt.__version__,
         site="virtual prostate with nodes",
-        organs=organs,
+        organs=seen.organs,
         n_beams_max=max(plans.n_beams),
-        candidates="",
-        extent_mm=extent,
+        candidates=COPLANAR,
+        extent_mm=seen.extent_mm,
+        n_beams_min=min(plans.n_beams),
+        energy_mv=read_machine(plans.machine).energy_mv,
     )
     return save_checkpoint(file, network, card)

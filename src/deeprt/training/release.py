@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import datetime
 import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 import deeprt
+from deeprt.case import PatientCase
 from deeprt.networks.angle_network import AngleNetwork
+from deeprt.networks.beyond_training import targets_extent_mm
 from deeprt.networks.checkpoint import ModelCard, save_checkpoint
-from deeprt.orientation.network_prediction import KIND, targets_extent_mm
+from deeprt.orientation.network_prediction import KIND
 from deeprt.structures import Role
 from deeprt.training.beams import FoldResult, trained_network
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
+from deeprt.training.dose import DoseResult
+from deeprt.training.fluence import FluenceResult
 from deeprt.training.loop import TrainSettings
 
 LIMITS = (
@@ -25,6 +29,22 @@ LIMITS = (
     "It has seen no patient, machine or number of beams but those named here.",
     "Collisions, couch and immobilization devices are not seen by it.",
 )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network has seen of patients.
+
+    Parameters
+    ----------
+    extent_mm : box around the targets, along L, P and S: the largest one of each
+    organs : TG-263 names of the organs at risk that all of them have
+    prescription_levels : of the targets, over the highest of the patient
+    """
+
+    extent_mm: tuple[float, float, float]
+    organs: tuple[str, ...]
+    prescription_levels: tuple[float, ...]
 
 
 def release_beams(
@@ -43,15 +63,14 @@ def release_beams(
     training, validation = list(cohort.folds(n_folds))[best.fold - 1]
     least = "" if len(results) == 1 else f", that with the least validation loss of {len(results)} trained"
     evaluated = f"{best.n_evaluated} states drawn from each part" if best.n_evaluated else "all states of each part"
-    extent, organs = seen_patients(training)
+    seen = seen_in(p.load() for p in training)
     card = ModelCard(
         network=KIND,
         config=asdict(network.config),
         data=_data(cohort, training),
         split=f"By patient: {len(training)} for training, {len(validation)} for validation (fold {best.fold} of "
         f"{n_folds}{least}), {len(cohort.of('test'))} for test. The metrics are of {evaluated}.",
-        budget=f"{best.n_epochs} epochs of {settings.steps_per_epoch} batches of {settings.batch}, "
-        f"{best.seconds:.0f} s of training; best epoch {best.best_epoch}; seed {settings.seed}.",
+        budget=budget_text(best, settings),
         metrics={
             "training_mse": best.training_best,
             "validation_mse": best.validation_best,
@@ -62,10 +81,10 @@ def release_beams(
         commit=commit_of_code(),
         code_version=deeprt.__version__,
         site="virtual prostate" if all(p.source.startswith("virtual:") for p in training) else "the cohort's",
-        organs=organs,
+        organs=seen.organs,
         n_beams_max=cohort.labels.scenarios.n_beams,
         candidates=cohort.labels.selection.candidates,
-        extent_mm=extent,
+        extent_mm=seen.extent_mm,
     )
     return save_checkpoint(file, network, card)
 
@@ -81,15 +100,24 @@ def _data(cohort: Cohort, training: Sequence[CohortPatient]) -> str:
     )
 
 
-def seen_patients(patients: Sequence[CohortPatient]) -> tuple[tuple[float, float, float], tuple[str, ...]]:
-    """Largest box around the targets along L, P and S, mm, and the organs at risk that all patients have."""
-    boxes, organs = [], []
-    for patient in patients:
-        case = patient.load()
+def seen_in(cases: Iterable[PatientCase]) -> Seen:
+    """Go through the cases of a training."""
+    boxes, organs, levels = [], [], set()
+    for case in cases:
         boxes.append(targets_extent_mm(case))
-        organs.append({s.organ for s in case.structures if s.role is Role.ORGAN_AT_RISK and s.organ})
+        organs.append({s.organ for s in case.with_role(Role.ORGAN_AT_RISK) if s.organ})
+        doses_gy = [t.prescription_gy or 0.0 for t in case.targets]
+        levels |= {round(dose / doses_gy[0], 3) for dose in doses_gy}
     x, y, z = np.max(boxes, axis=0).round(1).tolist()
-    return (x, y, z), tuple(sorted(set.intersection(*organs)))
+    return Seen((x, y, z), tuple(sorted(set.intersection(*organs))), tuple(sorted(levels)))
+
+
+def budget_text(result: FoldResult | FluenceResult | DoseResult, settings: TrainSettings) -> str:
+    """What a training took, in words."""
+    return (
+        f"{result.n_epochs} epochs of {settings.steps_per_epoch} batches of {settings.batch}, "
+        f"{result.seconds:.0f} s of training; best epoch {result.best_epoch}; seed {settings.seed}."
+    )
 
 
 def commit_of_code() -> str:

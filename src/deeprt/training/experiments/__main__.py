@@ -8,17 +8,14 @@ networks, remove a file and its parts.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deeprt.errors import InputError
-from deeprt.files import write_arrays, write_whole
-from deeprt.progress import Bars, Progress
+from deeprt.progress import Progress
 from deeprt.training.experiments.dose import dose
 from deeprt.training.experiments.examples import examples
 from deeprt.training.experiments.losses import squared_errors, training
@@ -26,6 +23,8 @@ from deeprt.training.experiments.plans import exchanged, forced, plans
 from deeprt.training.experiments.real import real
 from deeprt.training.experiments.setup import Setup
 from deeprt.training.experiments.times import search, times
+from deeprt.training.measuring.command_line import run_command
+from deeprt.training.measuring.results import write_result
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,9 @@ def run_experiments(setup: Setup, names: Sequence[str], progress: Progress) -> l
     for name in names:
         file = setup.out / EXPERIMENTS[name].file
         if not file.exists():
-            _write(file, EXPERIMENTS[name].make(setup, progress))
+            write_result(file, EXPERIMENTS[name].make(setup, progress))
             written.append(file)
     return written
-
-
-def _write(file: Path, content: Any) -> None:
-    if file.suffix == ".json":
-        write_whole(file, json.dumps(content, indent=1) + "\n")
-    else:
-        write_arrays(file, content)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -93,7 +85,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiments; returns the exit status."""
     options = _options(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     setup = Setup(
         data=options.data,
         runs=options.runs,
@@ -104,17 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         n_jobs=options.jobs,
         n_planned=options.planned,
     )
-    try:
-        with Bars() as progress:
-            written = run_experiments(setup, options.only or tuple(EXPERIMENTS), progress)
-    except InputError as error:
-        print(f"experiments: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("experiments: cancelled; finished experiments and parts are kept.", file=sys.stderr)
-        return 130
-    print("\n".join(f"{file} written." for file in written) or f"All results are in {options.out} already.")
-    return 0
+    measure = partial(run_experiments, setup, options.only or tuple(EXPERIMENTS))
+    return run_command(measure, setup.out, kept="finished experiments and parts are kept")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from deeprt.evaluation.figure_style import INK, STYLE
 from deeprt.training.experiments.dose_figure import dose_comparison
@@ -22,16 +20,15 @@ from deeprt.training.experiments.statistics import (
     DEFAULT,
     NETWORKS,
     STEP_DEG,
-    Json,
     Plan,
     Results,
     better_shares,
     compared,
     dose_differences,
 )
+from deeprt.training.measuring.figures import png
+from deeprt.training.measuring.results import Json
 
-MAX_BYTES = 150_000
-_DPI = (120, 100, 80, 60)
 _TEACHER, _NETWORK, _CHOSEN = "#16324f", "#d1495b", "#8a929c"
 _NETWORK_STYLES = {DEFAULT: ("#2f6fd0", "o"), "paper": ("#d9772b", "s"), "full": ("#2f9254", "^")}
 _TEACHER_LINE: dict[str, Any] = {"color": _TEACHER, "linewidth": 2.0}
@@ -64,18 +61,6 @@ def pictures(results: Results) -> dict[str, bytes]:
         drawn["deepboo_dose.png"] = partial(dose_comparison, results.dose)
     with matplotlib.rc_context(STYLE):
         return {name: png(draw()) for name, draw in drawn.items()}
-
-
-def png(figure: Figure) -> bytes:
-    """Render a figure with 256 colors, as sharp as ``MAX_BYTES`` allows."""
-    for dpi in _DPI:
-        raw, packed = io.BytesIO(), io.BytesIO()
-        figure.savefig(raw, format="png", dpi=dpi)
-        with Image.open(raw) as image:
-            image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3).save(packed, "PNG", optimize=True)
-        if packed.tell() <= MAX_BYTES:
-            break
-    return packed.getvalue()
 
 
 def curves(training: Json) -> Figure:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import numpy as np
-
-from deeprt.training.experiments.page import ABSENT, Section, name_of, paragraphs, percent, table
+from deeprt.training.experiments.page import name_of
 from deeprt.training.experiments.statistics import (
     COARSE,
     DEFAULT,
@@ -22,6 +20,8 @@ from deeprt.training.experiments.statistics import (
     compared,
     summarize,
 )
+from deeprt.training.measuring.page import ABSENT, Section, paragraphs, percent, table
+from deeprt.training.measuring.statistics import mean_of, median_of
 
 PAPER_MSE = 0.0144
 AS_SHIPPED = "as shipped: after one sweep of exchanges"
@@ -86,10 +86,12 @@ def goals(results: Results) -> tuple[Goal, ...]:
         Goal("half of that", PAPER_MSE / 2, *errors, states),
         *_plan_goals(results, DEFAULT, fold),
         *_plan_goals(results, EXCHANGED, fold, f", {AS_SHIPPED}"),
-        Goal("Self-correction: mean excess, worst beam first, fold 1", 0.05, _mean(forced), n=_n(forced, "scenarios")),
-        Goal("Five beams, case loaded and encoded", 0.5, _median(five), n=_n(five, "repeats"), unit="s"),
-        Goal("Five beams, case loaded, encoding included", 0.5, _median(anew), n=_n(anew, "repeats"), unit="s"),
-        Goal("One prediction after an edit", 0.15, _median(again), n=_n(again, "repeats"), unit="s"),
+        Goal(
+            "Self-correction: mean excess, worst beam first, fold 1", 0.05, mean_of(forced), n=_n(forced, "scenarios")
+        ),
+        Goal("Five beams, case loaded and encoded", 0.5, median_of(five), n=_n(five, "repeats"), unit="s"),
+        Goal("Five beams, case loaded, encoding included", 0.5, median_of(anew), n=_n(anew, "repeats"), unit="s"),
+        Goal("One prediction after an edit", 0.15, median_of(again), n=_n(again, "repeats"), unit="s"),
     )
 
 
@@ -119,22 +121,14 @@ def _errors(results: Results, fold: int | None) -> tuple[float | None, float | N
     """Mean squared error of the default network: mean of the folds, and of the chosen one."""
     folds = (results.mse or {"methods": {}})["methods"].get(DEFAULT, {}).get("per_fold", {})
     own = folds.get(str(fold))
-    return _mean([f["all"] for f in folds.values()]), None if own is None else own["all"]
+    return mean_of([f["all"] for f in folds.values()]), None if own is None else own["all"]
 
 
 def _times(results: Results, name: str) -> list[float]:
     return list((results.times or {}).get(name, ()))
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return float(np.median(values)) if values else None
-
-
-def _n(values: Sequence[float], what: str) -> str:
+def _n(values: list[float], what: str) -> str:
     return f"{len(values)} {what}" if values else ""
 
 
@@ -160,7 +154,7 @@ def _beside(results: Results) -> str:
         said += ["Mean squared errors on the same states, and explained variance of the labels:"]
         said += [
             _listed(
-                f"{name_of(m)} {percent(_mean([f['all'] for f in methods[m]['per_fold'].values()]))}, "
+                f"{name_of(m)} {percent(mean_of([f['all'] for f in methods[m]['per_fold'].values()]))}, "
                 f"{percent(explained[m], 1)}"
                 for m in (DEFAULT, COARSE, MEAN_CURVE, RANDOM)
                 if m in methods

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deeprt.networks.checkpoint import load_training_state
 from deeprt.progress import Progress
 from deeprt.training.beams import (
     DEFAULT_SETTINGS,
@@ -30,9 +26,12 @@ from deeprt.training.beams import (
 from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels
 from deeprt.training.dataset import prepare_inputs, view_data
 from deeprt.training.experiments.proposals import mean_curves
-from deeprt.training.experiments.setup import FIRST_FOLD, Setup, first_training, in_parts, network_name, trained
+from deeprt.training.experiments.setup import FIRST_FOLD, Setup, first_training, network_name, trained
 from deeprt.training.experiments.statistics import COARSE, MEAN_CURVE, RANDOM
-from deeprt.training.loop import CURVE, LAST, RESULT_FILE, TrainSettings
+from deeprt.training.loop import RESULT_FILE
+from deeprt.training.measuring.parts import in_parts
+from deeprt.training.measuring.times import hardware
+from deeprt.training.measuring.trainings import curve_of, settings_of, settings_text, train_options
 
 _BATCH = 16  # states predicted at a time; those of one scenario share the paper's encoder
 _SEED = 0  # of the random curves
@@ -82,13 +81,12 @@ def training(setup: Setup, progress: Progress) -> dict[str, Any]:
     for name, fold in trained(setup.runs):
         folder = setup.runs / name / f"fold-{fold}"
         result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-        curve = np.loadtxt(folder / CURVE, delimiter=",", skiprows=1, ndmin=2).tolist()
-        folds.setdefault(name, []).append({**result, "curve": curve})
+        folds.setdefault(name, []).append({**result, "curve": curve_of(folder)})
         if name not in settings:
             check_cohort(setup.runs / name, setup.cohort)
-            own = TrainSettings(**load_training_state(folder / LAST)["settings"])
+            own, usual = settings_of(folder), DEFAULT_SETTINGS if name == "default" else PAPER_SETTINGS
             settings[name] = settings_text(own)
-            options[name] = train_options(own, name)
+            options[name] = train_options(own, usual)
     cohort = setup.cohort
     counts = {s: read_states(setup.data, cohort, cohort.of(s)).patient.size for s in ("development", "test")}
     return {
@@ -105,42 +103,6 @@ def training(setup: Setup, progress: Progress) -> dict[str, Any]:
         },
         "hardware": hardware(),
     }
-
-
-def train_options(settings: TrainSettings, name: BeamNetworkName) -> str:
-    """Options of deeprt train that give these settings."""
-    usual = asdict(DEFAULT_SETTINGS if name == "default" else PAPER_SETTINGS)
-    flags = {
-        "epochs": "--epochs",
-        "steps_per_epoch": "--steps",
-        "batch": "--batch",
-        "rate": "--rate",
-        "patience": "--patience",
-        "budget_s": "--budget",
-        "n_validation": "--validate",
-        "seed": "--seed",
-    }
-    own = asdict(settings)
-    return "".join(f" {flag} {own[field]:g}" for field, flag in flags.items() if own[field] != usual[field])
-
-
-def settings_text(settings: TrainSettings) -> str:
-    """Settings of a training in words."""
-    s = settings
-    decay = "" if s.final_rate == 1 else f", falling to {s.final_rate:g} of it"
-    budget = f", {s.budget_s:g} s at most" if s.budget_s else ""
-    looked_at = f", validated on {s.n_validation} states" if s.n_validation else ""
-    return (
-        f"at most {s.epochs} epochs of {s.steps_per_epoch} steps, batches of {s.batch}, "
-        f"Adam with rate {s.rate:g}{decay}, patience of {s.patience} epochs{budget}{looked_at}, seed {s.seed}"
-    )
-
-
-def hardware() -> str:
-    """The processor of this machine, and torch."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if sys.platform == "linux" else []
-    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{os.cpu_count()} cores of {cpu or platform.machine()}, torch {torch.__version__}"
 
 
 def squared_errors(setup: Setup, progress: Progress) -> dict[str, Any]:

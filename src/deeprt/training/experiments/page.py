@@ -1,73 +1,23 @@
-"""What the sections of the experiments' report share: their form, and tables in Markdown."""
+"""What the sections of the experiments' report share: commands, methods and their summaries."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
-from deeprt.training.experiments.statistics import METHOD_NAMES, TEACHER, Json, Plan, Summary, compared, summarize
+from deeprt.training.experiments.statistics import METHOD_NAMES, TEACHER, Plan, Summary, compared, summarize
+from deeprt.training.measuring.page import percent, table
+from deeprt.training.measuring.results import Json
 
-ABSENT = "—"
 _FOLDERS = "--data work/prostate --runs work/boo --out work/experiments"
-_KEPT = ("|", "```", "![")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Parameters
-    ----------
-    title : its heading
-    text : Markdown below it
-    numbers : quoted there, by name
-    """
-
-    title: str
-    text: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-
-
-def not_run(title: str, file: str) -> Section:
-    """The section of an experiment without results."""
-    return Section(title, f"Not run: there is no `{file}` among the results.")
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown table; the cells of the first column are text, the others numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def shell(*lines: str) -> str:
-    """Commands."""
-    return "\n".join(("```sh", *lines, "```"))
+SUMMARY_HEADER = (
+    "Plans", "Mean excess", "Median", "Worst", "Within 5 %", "Gap closed, mean", "Median", "Pooled", "No gap",
+)  # fmt: skip
 
 
 def command(experiment: str, options: str = "") -> str:
     """The command that an experiment's numbers were made with."""
     return f"python -m deeprt.training.experiments {_FOLDERS} --only {experiment}{options and ' '}{options}"
-
-
-def percent(share: float | None, digits: int = 2, *, signed: bool = False) -> str:
-    """A share in percent, or a dash."""
-    return ABSENT if share is None else f"{100 * share:{'+' if signed else ''}.{digits}f} %"
-
-
-def paragraphs(*parts: str) -> str:
-    """Parts with an empty line between them; text is wrapped, tables, commands and pictures are not."""
-    return "\n\n".join(p if p.startswith(_KEPT) else _wrapped(p) for p in parts if p)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
-
-
-SUMMARY_HEADER = (
-    "Plans", "Mean excess", "Median", "Worst", "Within 5 %", "Gap closed, mean", "Median", "Pooled", "No gap",
-)  # fmt: skip
 
 
 def summary_cells(s: Summary) -> list[str]:

@@ -9,17 +9,11 @@ import numpy as np
 
 from deeprt.training.experiments.page import (
     SUMMARY_HEADER,
-    Section,
     command,
     method_table,
     methods_of,
     name_of,
-    not_run,
-    paragraphs,
-    percent,
-    shell,
     summary_cells,
-    table,
 )
 from deeprt.training.experiments.statistics import (
     DEFAULT,
@@ -29,16 +23,17 @@ from deeprt.training.experiments.statistics import (
     STEP_DEG,
     TEACHER,
     WITHIN,
-    Json,
     Plan,
     Results,
-    Spread,
     better_shares,
     compared,
     dose_differences,
     plans_of,
     summarize,
 )
+from deeprt.training.measuring.page import Section, not_run, paragraphs, percent, shell, table
+from deeprt.training.measuring.results import Json
+from deeprt.training.measuring.statistics import Spread
 
 _OPENKBP = shell(
     "deeprt cohort make ../shared/cases/openkbp --test 20 --runs 1 --starts 5 --out work/openkbp",

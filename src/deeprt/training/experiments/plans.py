@@ -36,7 +36,6 @@ from deeprt.training.experiments.proposals import (
 from deeprt.training.experiments.setup import (
     Setup,
     first_training,
-    in_parts,
     load_labeled_patient,
     run_views,
     trained,
@@ -50,9 +49,10 @@ from deeprt.training.experiments.statistics import (
     MEAN_CURVE,
     RANDOM,
     TEACHER,
-    Json,
     Plan,
 )
+from deeprt.training.measuring.parts import in_parts
+from deeprt.training.measuring.results import Json
 
 BeamSets = dict[tuple[str, int | None], tuple[int, ...]]
 """Beams by the method that chose them and, of a network, the fold."""

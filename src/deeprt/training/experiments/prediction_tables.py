@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from deeprt.training.experiments.page import (
-    ABSENT,
-    Section,
-    command,
-    methods_of,
-    name_of,
-    not_run,
-    paragraphs,
-    percent,
-    shell,
-    table,
-)
-from deeprt.training.experiments.statistics import NETWORKS, STEP_DEG, Results, Spread
+from deeprt.training.experiments.page import command, methods_of, name_of
+from deeprt.training.experiments.statistics import NETWORKS, STEP_DEG, Results
+from deeprt.training.measuring.page import ABSENT, Section, not_run, paragraphs, percent, shell, table
+from deeprt.training.measuring.statistics import Spread
 
 _COUNTS = (("best_epoch", "Best epoch", 0, 1), ("n_epochs", "Epochs", 0, 1), ("seconds", "Training time / s", 0, 1))
 SIZES = ("0", "1", "2", "3", "4")

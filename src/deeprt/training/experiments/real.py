@@ -25,11 +25,12 @@ from deeprt.training.experiments.setup import (
     FIRST_FOLD,
     Setup,
     first_training,
-    in_parts,
     load_labeled_patient,
     run_views,
 )
-from deeprt.training.experiments.statistics import DEFAULT, MEAN_CURVE, OF_PROSTATE, TEACHER, Json
+from deeprt.training.experiments.statistics import DEFAULT, MEAN_CURVE, OF_PROSTATE, TEACHER
+from deeprt.training.measuring.parts import in_parts
+from deeprt.training.measuring.results import Json
 
 logger = logging.getLogger(__name__)
 

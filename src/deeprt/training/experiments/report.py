@@ -10,13 +10,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from deeprt.evaluation.report import RESEARCH_ONLY
 from deeprt.training.experiments.figures import pictures
 from deeprt.training.experiments.goals import short_section
-from deeprt.training.experiments.page import ABSENT, Section, command, not_run, paragraphs, shell, table
-from deeprt.training.experiments.page_files import run_report, write_page
+from deeprt.training.experiments.page import command
 from deeprt.training.experiments.plan_tables import (
     correction_section,
     epsilon_section,
@@ -32,7 +29,11 @@ from deeprt.training.experiments.prediction_tables import (
     size_section,
     training_section,
 )
-from deeprt.training.experiments.statistics import Json, Results, read_results
+from deeprt.training.experiments.statistics import Results, read_results
+from deeprt.training.measuring.command_line import run_report
+from deeprt.training.measuring.page import ABSENT, Section, not_run, paragraphs, shell, table, write_page
+from deeprt.training.measuring.results import Json
+from deeprt.training.measuring.times import TIME_HEADER, time_rows
 
 NAME = "deepboo"
 _N_FOLDS = 6
@@ -105,21 +106,14 @@ def time_section(results: Results) -> Section:
     title = "Time"
     if results.times is None:
         return not_run(title, "times.json")
-    t, rows, numbers = results.times, [], {}
-    for key, name in _TIMES.items():
-        if key not in t:
-            rows.append([f"{name}: not run", *[ABSENT] * 4])
-            continue
-        seconds = t[key]
-        three = {"median": float(np.median(seconds)), "lowest": min(seconds), "highest": max(seconds)}
-        numbers[key] = {**three, "n": len(seconds)}
-        rows.append([name, *(f"{v:.3f} s" for v in three.values()), str(len(seconds))])
+    t = results.times
+    rows, numbers = time_rows(t, _TIMES)
     rows.append(["Loading of the network", f"{t['load_network_s']:.3f} s", ABSENT, ABSENT, ABSENT])
     text = paragraphs(
         f"The default network on {t['hardware']}, {t['threads']} threads; {t['case']}, {t['n_voxels']} voxels. The "
         "paper reports 1.5 s for five beams on a GPU.",
         shell(command("times")),
-        table(["What", "Median", "Shortest", "Longest", "n"], rows),
+        table(TIME_HEADER, rows),
     )
     return Section(title, text, {**numbers, "hardware": t["hardware"], "threads": t["threads"]})
 

@@ -1,13 +1,11 @@
-"""What the experiments share: where they find data and networks, labeled patients, and results kept part by part."""
+"""What the experiments share: where they find data and networks, and labeled patients."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from torch import nn
@@ -15,17 +13,14 @@ from torch import nn
 from deeprt.case import PatientCase
 from deeprt.cohort.labels import PatientLabels
 from deeprt.errors import InputError
-from deeprt.files import write_whole
 from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
 from deeprt.orientation.column_generation import SelectionProblem
 from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.orientation.views import CandidateViews, candidate_views
-from deeprt.progress import Progress, Silent
 from deeprt.training.beams import BeamNetworkName, check_cohort, trained_network
 from deeprt.training.cohort import Cohort, CohortPatient, read_all_labels, read_cohort
 from deeprt.training.loop import RESULT_FILE
-from deeprt.training.processes import in_processes
 
 FIRST_FOLD = 1  # stands for all where one fold is enough
 _NETWORKS: tuple[BeamNetworkName, ...] = get_args(BeamNetworkName)
@@ -155,29 +150,3 @@ def network_name(text: str) -> BeamNetworkName:
         if name == text:
             return name
     raise InputError(f"There is no network '{text}'; there are {', '.join(_NETWORKS)}.")
-
-
-def in_parts(
-    folder: Path,
-    names: Sequence[str],
-    make: Callable[[str], Any],
-    *,
-    n_jobs: int = 1,
-    progress: Progress | None = None,
-) -> list[Any]:
-    """Results by name, in order; each is written once it is there and never made again.
-
-    Parameters
-    ----------
-    folder : of the parts, ``<name>.json``
-    make : plain data of a name; importable, since processes are spawned for it
-    n_jobs : processes, of one thread each; one job runs in this one
-    """
-    missing = [name for name in names if not (folder / f"{name}.json").exists()]
-    work = partial(_make_part, folder, make)
-    in_processes(folder.name, work, missing, n_all=len(names), n_jobs=n_jobs, report=progress or Silent())
-    return [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names]
-
-
-def _make_part(folder: Path, make: Callable[[str], Any], name: str) -> None:
-    write_whole(folder / f"{name}.json", json.dumps(make(name)))

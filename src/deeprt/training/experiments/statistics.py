@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.errors import InputError
-from deeprt.files import read_arrays
+from deeprt.training.measuring.results import Json, check_folder, read_result
 
 DEFAULT: Final = "default"
 NETWORKS = {DEFAULT: "default network", "paper": "paper's network", "full": "DNNFull"}
@@ -33,8 +32,6 @@ METHOD_NAMES = {
 WITHIN = 0.05  # excess over column generation that the goal allows
 STEP_DEG = 2.0  # between the 180 candidates, of which the first is at 0°
 SMALLEST_GAP = 0.001  # of column generation's objective; below it there is no gap that could be closed
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -90,55 +87,17 @@ def read_results(folder: Path) -> Results:
     InputError
         If there is no such folder, or a file is damaged.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}' with results of experiments.")
-    found = {f.name: read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
+    check_folder(folder)
+    found = {f.name: read_result(folder / f"{f.name}.json") for f in fields(Results) if f.name != "dose"}
     if found["plans"] is not None:
-        found["plans"] = plans_of([*found["plans"], *(read_json(folder / "exchanged.json") or ())])
-    file = folder / "dose.npz"
-    return Results(**found, dose=read_arrays(file) if file.exists() else None)
-
-
-def read_json(file: Path) -> Any:
-    """What a JSON file holds; None without it.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"'{file}' is not valid JSON: {error}; remove it and run that experiment again.") from error
+        found["plans"] = plans_of([*found["plans"], *(read_result(folder / "exchanged.json") or ())])
+    return Results(**found, dose=read_result(folder / "dose.npz"))
 
 
 def plans_of(rows: Iterable[Json]) -> tuple[Plan, ...]:
     """Plans of rows; what older files say beyond that is left out."""
     known = {f.name for f in fields(Plan)}
     return tuple(Plan(**{k: v for k, v in row.items() if k in known}) for row in rows)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (n − 1), which one value alone does not have."""
-
-    mean: float
-    sd: float | None
-    n: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Spread of at least one value."""
-        v = np.fromiter(values, float)
-        return cls(float(v.mean()), float(v.std(ddof=1)) if v.size > 1 else None, v.size)
-
-    def text(self, digits: int, *, factor: float = 1.0, signed: bool = False) -> str:
-        """Mean ± standard deviation, after multiplication."""
-        mean = f"{factor * self.mean:{'+' if signed else ''}.{digits}f}"
-        return mean if self.sd is None else f"{mean} ± {factor * self.sd:.{digits}f}"
 
 
 @dataclass(frozen=True)

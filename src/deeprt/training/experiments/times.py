@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,24 +20,17 @@ from deeprt.orientation.teacher import CandidateSettings, selection_problem
 from deeprt.orientation.views import candidate_views
 from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 from deeprt.progress import Progress
-from deeprt.training.experiments.losses import hardware
 from deeprt.training.experiments.plans import PlanSolver
 from deeprt.training.experiments.proposals import AskedViews, by_views, propose
-from deeprt.training.experiments.setup import Setup, in_parts, load_labeled_patient
+from deeprt.training.experiments.setup import Setup, load_labeled_patient
 from deeprt.training.experiments.statistics import DEFAULT, TEACHER
+from deeprt.training.measuring.parts import in_parts
+from deeprt.training.measuring.times import THREADS, hardware, seconds
 from deeprt.training.processes import threads
 
-THREADS = 2
 _REPEATS, _N_BEAMS, _GRID_MM = 7, 5, 3.0
 _N_SEARCHED = 3  # patients
 _SHARES = (0.25, 0.5, 1.0, 2.0)  # of column generation's time, that guided search may take
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Time that some work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def times(setup: Setup, progress: Progress) -> dict[str, Any]:

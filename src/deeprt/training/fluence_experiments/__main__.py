@@ -7,23 +7,23 @@ stopped goes on, and networks that were trained later are added. To measure anew
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deeprt.errors import InputError
-from deeprt.files import write_arrays, write_whole
-from deeprt.progress import Bars, Progress
+from deeprt.progress import Progress
 from deeprt.training.fluence_experiments.examples import examples
 from deeprt.training.fluence_experiments.maps import maps
 from deeprt.training.fluence_experiments.openkbp import openkbp
 from deeprt.training.fluence_experiments.plans import plans
-from deeprt.training.fluence_experiments.setup import Setup
+from deeprt.training.fluence_experiments.predicted_dose import dose, dose_example
+from deeprt.training.fluence_experiments.setup import SHIPPED_NETWORKS, Setup
 from deeprt.training.fluence_experiments.times import times
 from deeprt.training.fluence_experiments.training import training
+from deeprt.training.measuring.command_line import run_command
+from deeprt.training.measuring.results import write_result
 
 EXPERIMENTS: dict[str, Callable[[Setup, Progress], Any]] = {
     "training.json": training,
@@ -31,6 +31,8 @@ EXPERIMENTS: dict[str, Callable[[Setup, Progress], Any]] = {
     "plans.json": plans,
     "examples.npz": examples,
     "openkbp.json": openkbp,
+    "dose.json": dose,
+    "dose.npz": dose_example,
     "times.json": times,
 }
 
@@ -40,19 +42,14 @@ def run_experiments(setup: Setup, names: Sequence[str], progress: Progress) -> l
     written = []
     for file_name, make in EXPERIMENTS.items():
         file = setup.out / file_name
-        if file.stem not in names:
-            continue
-        content = make(setup, progress)
-        if file.suffix == ".json":
-            write_whole(file, json.dumps(content, indent=1) + "\n")
-        else:
-            write_arrays(file, content)
-        written.append(file)
+        if file.stem in names:
+            write_result(file, make(setup, progress))
+            written.append(file)
     return written
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = tuple(Path(file).stem for file in EXPERIMENTS)
+    names = tuple(dict.fromkeys(Path(file).stem for file in EXPERIMENTS))
     parser = argparse.ArgumentParser(prog="python -m deeprt.training.fluence_experiments", description=__doc__)
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="DIR", help="cohort with reference plans, see deeprt cohort plan")
@@ -62,6 +59,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--jobs", type=int, default=1, metavar="N", help="processes, of one thread each (1)")
     add("--patients", type=int, default=0, metavar="N", help="test patients, the first ones; 0 for all (0)")
     add("--network", type=Path, metavar="FILE", help="default network as released, in place of DIR/default")
+    where = "those that predict dose, by the names they ship with"
+    add("--dose-networks", type=Path, default=SHIPPED_NETWORKS, metavar="DIR", help=where)
     add("--openkbp", type=Path, metavar="DIR", help="cohort of OpenKBP, see deeprt cohort make")
     return parser.parse_args(arguments)
 
@@ -69,27 +68,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiments; returns the exit status."""
     options = _options(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     setup = Setup(
         data=options.data,
         runs=options.runs,
         out=options.out,
         released=options.network,
+        dose_networks=options.dose_networks,
         openkbp=options.openkbp,
         n_jobs=options.jobs,
         n_patients=options.patients,
     )
-    try:
-        with Bars() as progress:
-            written = run_experiments(setup, options.only, progress)
-    except InputError as error:
-        print(f"experiments: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("experiments: cancelled; what was measured of single patients is kept.", file=sys.stderr)
-        return 130
-    print("\n".join(f"{file} written." for file in written))
-    return 0
+    measure = partial(run_experiments, setup, options.only)
+    return run_command(measure, setup.out, kept="what was measured of single patients is kept")
 
 
 if __name__ == "__main__":

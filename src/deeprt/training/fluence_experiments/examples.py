@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeprt.case import PatientCase
 from deeprt.errors import InputError
 from deeprt.progress import Progress
 from deeprt.structures import Role
-from deeprt.training.experiments.statistics import read_json
 from deeprt.training.fluence_experiments.maps import maps_fmu
 from deeprt.training.fluence_experiments.methods import predicted_maps, synthetic_plan
 from deeprt.training.fluence_experiments.plans import structure_curves
-from deeprt.training.fluence_experiments.results import Json, shown_method
+from deeprt.training.fluence_experiments.results import shown_method
 from deeprt.training.fluence_experiments.setup import Method, PlannedPatient, Setup, load_planned_patient
+from deeprt.training.measuring.results import Json, read_result
 
 _DVH_STEP_GY = 0.25
 _SHOWN = (Role.EXTERNAL, Role.TARGET, Role.ORGAN_AT_RISK)
@@ -31,7 +33,7 @@ def examples(setup: Setup, progress: Progress) -> dict[str, NDArray[Any]]:
     InputError
         If there are no maps yet.
     """
-    rows = read_json(setup.out / "maps.json")
+    rows = read_result(setup.out / "maps.json")
     if rows is None:
         raise InputError(f"'{setup.out / 'maps.json'}' is not there; run the experiment maps first.")
     name = shown_method(rows)
@@ -71,29 +73,37 @@ def _maps(setup: Setup, method: Method, rows: list[Json]) -> dict[str, NDArray[A
 
 
 def _plan(setup: Setup, method: Method, patient: PlannedPatient) -> dict[str, NDArray[Any]]:
-    """An axial slice of reference and synthetic dose through the isocenter, and DVHs.
-
-    Returns
-    -------
-    ``ct_hu``, ``dose_reference``, ``dose_synthetic``: (n_rows, n_cols); ``contours``: (n, n_rows, n_cols), shares of
-    the pixels in the structures ``names`` of ``roles``, (n,); ``dvh_gy``: (n_doses,); ``dvh_reference``,
-    ``dvh_synthetic``: (n_curves, n_doses) percent, of the structures ``dvh_names``; ``pixel_mm``, ``prescription_gy``
-    """
+    """Reference and synthetic dose to look at."""
     case, reference_gy = patient.case, patient.plan.dose_gy
     maps_mu = predicted_maps(setup, method, case, patient.beams, patient.machine, reference_gy)
     _, synthetic_gy, _ = synthetic_plan(case, patient.beams, patient.machine, maps_mu, reference_gy)
+    return shown_doses(case, {"reference": reference_gy, "synthetic": synthetic_gy})
+
+
+def shown_doses(case: PatientCase, doses_gy: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+    """An axial slice of doses through the isocenter, and DVHs.
+
+    Parameters
+    ----------
+    doses_gy : (n_k, n_j, n_i) whole course, by name
+
+    Returns
+    -------
+    ``ct_hu``, ``dose_<name>``: (n_rows, n_cols); ``contours``: (n, n_rows, n_cols), shares of the pixels in the
+    structures ``names`` of ``roles``, (n,); ``dvh_gy``: (n_doses,); ``dvh_<name>``: (n_curves, n_doses) percent, of
+    the structures ``dvh_names``; ``pixel_mm``, ``prescription_gy``
+    """
     middle = round(float(case.grid.lps_to_index(case.isocenter_lps()[None])[0, 2]))
     shown = [s for s in case.structures if s.role in _SHOWN and not s.is_empty]
-    gy = np.arange(0.0, float(max(reference_gy.max(), synthetic_gy.max())) + _DVH_STEP_GY, _DVH_STEP_GY)
-    curves = {name: structure_curves(case, d) for name, d in (("reference", reference_gy), ("synthetic", synthetic_gy))}
+    gy = np.arange(0.0, max(float(d.max()) for d in doses_gy.values()) + _DVH_STEP_GY, _DVH_STEP_GY)
+    curves = {name: structure_curves(case, d) for name, d in doses_gy.items()}
     return {
         "ct_hu": case.ct_hu[middle],
-        "dose_reference": reference_gy[middle],
-        "dose_synthetic": synthetic_gy[middle],
+        **{f"dose_{name}": d[middle] for name, d in doses_gy.items()},
         "names": np.array([s.name for s in shown]),
         "roles": np.array([s.role.value for s in shown]),
         "contours": np.stack([s.fraction[middle] for s in shown]),
-        "dvh_names": np.array(list(curves["reference"])),
+        "dvh_names": np.array(list(next(iter(curves.values())))),
         "dvh_gy": gy,
         **{f"dvh_{n}": 100 * np.stack([c.curve(gy) for c in own.values()]) for n, own in curves.items()},
         "pixel_mm": np.array(case.grid.spacing_mm[0]),

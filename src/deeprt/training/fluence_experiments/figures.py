@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from deeprt.evaluation.figure_style import INK, STYLE
 from deeprt.networks.beams_eye_view import ViewSampling
-from deeprt.training.experiments.figures import png
 from deeprt.training.fluence_experiments.dose_figure import Arrays, dose_comparison
 from deeprt.training.fluence_experiments.results import (
     CENTRAL_SLICE,
     METHOD_NAMES,
     METRICS,
     N_REFINED,
-    Json,
     Results,
     methods_of,
     metric_values,
@@ -32,14 +30,18 @@ from deeprt.training.fluence_experiments.results import (
     shown_method,
     values_of,
 )
+from deeprt.training.measuring.figures import png
+from deeprt.training.measuring.results import Json
 
 CURVES, QUALITY, MAPS = "deepfluence_curves.png", "deepfluence_quality.png", "deepfluence_maps.png"
 CRITERIA, RSS = "deepfluence_criteria.png", "deepfluence_rss.png"
+DOSE = "deepfluence_dose.png"
 DOSES = {"best": "deepfluence_best.png", "worst": "deepfluence_worst.png"}
 
 _PLAIN, _SECOND = "#2f6fd0", "#d9772b"
 _COLORS = (_PLAIN, _SECOND, "#2f9254", "#8f4fb5")
 _DIFFERENCE_SHARE = 0.2  # of the maps' scale
+_PREDICTED_SHARE = 0.2  # of the prescription, for differences of a predicted dose
 _BOX: dict[str, Any] = {
     "patch_artist": True,
     "whis": (5, 95),
@@ -61,6 +63,9 @@ def pictures(results: Results) -> dict[str, bytes]:
         for which, name in DOSES.items():
             own = {k.removeprefix(f"{which}_"): v for k, v in results.examples.items() if k.startswith(f"{which}_")}
             drawn[name] = partial(dose_comparison, own)
+    if results.dose_example:
+        names = ("clinical", "predicted")
+        drawn[DOSE] = partial(dose_comparison, results.dose_example, names, difference_share=_PREDICTED_SHARE)
     if results.plans:
         drawn[CRITERIA] = partial(criteria, results.plans)
         drawn[RSS] = partial(dvh_distances, results.plans)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from deeprt.training.experiments.page import ABSENT, Section, paragraphs, percent, table
 from deeprt.training.fluence_experiments.results import (
+    BEST_DOSE_SCORE_GY,
     CENTRAL_SLICE,
     DEFAULT,
+    EVEN,
     IDEAL,
     INVERSION,
     METHOD_NAMES,
     N_REFINED,
     PAPER,
+    PREDICTED,
     STEP_AND_SHOOT,
-    Json,
     Results,
     metric_values,
     refined,
     upper_bound,
     values_of,
 )
+from deeprt.training.measuring.page import ABSENT, Section, paragraphs, percent, table
+from deeprt.training.measuring.results import Json
+from deeprt.training.measuring.statistics import mean_of, median_of
 
 _REFINED = refined(N_REFINED)
 
@@ -35,7 +36,7 @@ class Goal:
     Parameters
     ----------
     what : is measured
-    limit : that it is to keep, from above or from below
+    limit : that it is to keep, from above or from below; None where no goal was set
     at_most : whether from above
     measured : of what the goal is for; None if not run
     beside : the same of another method
@@ -45,7 +46,7 @@ class Goal:
     """
 
     what: str
-    limit: float
+    limit: float | None
     measured: float | None
     beside: float | None = None
     n: str = ""
@@ -58,6 +59,8 @@ class Goal:
         """Whether it is met, in words."""
         if self.measured is None:
             return "not run"
+        if self.limit is None:
+            return "no goal"
         kept = self.measured <= self.limit if self.at_most else self.measured >= self.limit
         return "met" if kept else "**not met**"
 
@@ -72,18 +75,23 @@ class Goal:
     @property
     def cells(self) -> list[str]:
         """Row of the table."""
-        limit = f"{100 * self.limit:g} %" if self.unit == "%" else f"{self.limit:g}{self.unit and ' '}{self.unit}"
-        sign = "≤" if self.at_most else "≥"
         return [
-            self.what, f"{sign} {limit}", self.text(self.measured), self.text(self.beside), self.n or ABSENT,
+            self.what, self._limit_text(), self.text(self.measured), self.text(self.beside), self.n or ABSENT,
             self.verdict,
         ]  # fmt: skip
+
+    def _limit_text(self) -> str:
+        if self.limit is None:
+            return ABSENT
+        limit = f"{100 * self.limit:g} %" if self.unit == "%" else f"{self.limit:g}{self.unit and ' '}{self.unit}"
+        return f"{'≤' if self.at_most else '≥'} {limit}"
 
 
 def goals(results: Results) -> tuple[Goal, ...]:
     """What was asked of the default network."""
     return (*_map_goals(results.maps or []), _homogeneity_goal(results.plans or []),
-            *_real_goals(results.openkbp or []), *_time_goals(results.times or {}), _size_goal(results))  # fmt: skip
+            *_real_goals(results.openkbp or []), _dose_score(results.dose or {}),
+            *_time_goals(results.times or {}), _size_goal(results))  # fmt: skip
 
 
 def _map_goals(rows: list[Json]) -> list[Goal]:
@@ -98,7 +106,7 @@ def _map_goals(rows: list[Json]) -> list[Goal]:
     for what, key, limit, at_most, digits in asked:
         own, other = (values_of(rows, method, key) for method in (DEFAULT, _REFINED))
         n = f"{own.size} maps" if own.size else ""
-        found.append(Goal(what, limit, _median(own), _median(other), n, at_most, digits=digits))
+        found.append(Goal(what, limit, median_of(own), median_of(other), n, at_most, digits=digits))
     return found
 
 
@@ -119,12 +127,24 @@ def _real_goals(every: list[Json]) -> list[Goal]:
     n = f"{own['gamma'].size} patients" if own["gamma"].size else ""
     about = f"OpenKBP, {N_REFINED} refinements (beside: without)"
     return [
-        Goal(f"{about}: gamma 3 %/3 mm, mean", 0.98, _mean(own["gamma"]), _mean(plain["gamma"]), n, False, "%", 2),
+        Goal(f"{about}: gamma 3 %/3 mm, mean", 0.98, mean_of(own["gamma"]), mean_of(plain["gamma"]), n, False, "%", 2),
         Goal(
-            f"{about}: mean absolute dose error in PTV70, mean", 0.015, _mean(own["target_error"]),
-            _mean(plain["target_error"]), n, True, "%", 2,
+            f"{about}: mean absolute dose error in PTV70, mean", 0.015, mean_of(own["target_error"]),
+            mean_of(plain["target_error"]), n, True, "%", 2,
         ),
     ]  # fmt: skip
+
+
+def _dose_score(measured: Json) -> Goal:
+    """What stands beside the best of a challenge, on other patients, and is no goal."""
+    rows = (measured.get("openkbp") or {"rows": []})["rows"]
+    own, even = (values_of(rows, method, "dose_score_gy") for method in (PREDICTED, EVEN))
+    what = (
+        "OpenKBP, dose score of predicted doses, mean (beside: even beams; best of the challenge, on other patients: "
+        f"{BEST_DOSE_SCORE_GY:g} Gy)"
+    )
+    n = f"{own.size} patients" if own.size else ""
+    return Goal(what, None, mean_of(own), mean_of(even), n, unit="Gy", digits=2)
 
 
 def _time_goals(times: Json) -> list[Goal]:
@@ -136,7 +156,7 @@ def _time_goals(times: Json) -> list[Goal]:
     )
     n = {key: f"{len(times[key])} repeats" if key in times else "" for _, key, _, _ in asked}
     return [
-        Goal(what, limit, _median(np.array(times.get(key, []))), n=n[key], unit="s", digits=digits)
+        Goal(what, limit, median_of(times.get(key, [])), n=n[key], unit="s", digits=digits)
         for what, key, limit, digits in asked
     ]
 
@@ -145,14 +165,6 @@ def _size_goal(results: Results) -> Goal:
     networks = (results.training or {"networks": {}})["networks"]
     size = networks[DEFAULT]["megabytes"] if DEFAULT in networks else None
     return Goal("Weights of the default network", 20.0, size, unit="MB", digits=1)
-
-
-def _median(values: NDArray[np.float64]) -> float | None:
-    return float(np.median(values)) if values.size else None
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    return float(values.mean()) if values.size else None
 
 
 def short_section(results: Results) -> Section:
@@ -174,7 +186,7 @@ def _beside(results: Results) -> str:
     """What the maps are to be read beside: methods that are not trained, and the paper's network as trained here."""
     said = []
     for method in (CENTRAL_SLICE, INVERSION, PAPER):
-        own = {key: _median(values_of(results.maps or [], method, key)) for key in ("ssim", "gamma", "mae")}
+        own = {key: median_of(values_of(results.maps or [], method, key)) for key in ("ssim", "gamma", "mae")}
         if own["mae"] is not None:
             said.append(
                 f"{METHOD_NAMES[method]} SSIM {own['ssim']:.4f}, gamma {own['gamma']:.4f}, MAE "
@@ -182,7 +194,7 @@ def _beside(results: Results) -> str:
             )
     text = [f"Medians of others on the same maps, whole: {'; '.join(said)}."] if said else []
     rows = [r for r in results.openkbp or [] if r["technique"] == IDEAL]
-    gamma = _mean(values_of(rows, _REFINED, "gamma"))
+    gamma = mean_of(values_of(rows, _REFINED, "gamma"))
     if gamma is not None:
         text.append(f"OpenKBP, gamma of the refined fluence before it is sequenced: {percent(gamma)}.")
     return " ".join(text)

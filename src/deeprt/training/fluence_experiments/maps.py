@@ -13,7 +13,7 @@ from deeprt.networks.beams_eye_view import ViewSampling
 from deeprt.networks.dual_frame import DualFrameNetwork
 from deeprt.progress import Progress
 from deeprt.training.fluence_experiments.methods import central_slices, predicted_maps, view_maps
-from deeprt.training.fluence_experiments.results import CENTRAL_SLICE, N_REFINED, Json
+from deeprt.training.fluence_experiments.results import CENTRAL_SLICE, N_REFINED
 from deeprt.training.fluence_experiments.setup import (
     SLICE_METHOD,
     Method,
@@ -22,6 +22,7 @@ from deeprt.training.fluence_experiments.setup import (
     load_planned_patient,
     measure_patients,
 )
+from deeprt.training.measuring.results import Json
 
 OPEN_SHARE = 0.05  # of a map's maximum, above which a pixel is open
 _DOSE_PERCENT, _DISTANCE_MM, _THRESHOLD_PERCENT = 3.0, 3.0, 10.0

@@ -17,7 +17,7 @@ from deeprt.delivery.sliding_window import sequence_sliding_window
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.normalization import Normalization
 from deeprt.fluence.inversion import Inversion, invert
-from deeprt.fluence.predict import corrected_maps, monitor_units, refined
+from deeprt.fluence.predict import OTHER_MODEL, corrected_maps, monitor_units, refined
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import map_to_fluence
 from deeprt.networks.case_views import case_views
@@ -54,6 +54,8 @@ def predicted_maps(
     maps_mu = corrected_maps(network, inversion)
     if method.n_refinements == 0:
         return maps_mu
+    if inversion.misfit > OTHER_MODEL:
+        maps_mu = inversion.to_maps(inversion.fluence_mu)  # as `predict_fluence` begins then
     return refined_maps(inversion, maps_mu, method.n_refinements, case, machine, wished_gy)
 
 

@@ -15,6 +15,7 @@ from deeprt.beams import Beam, BeamAngles, place_beams
 from deeprt.case import PatientCase
 from deeprt.cohort.openkbp import read_openkbp, read_openkbp_dose
 from deeprt.delivery.dose_of_plan import dose_of_plan
+from deeprt.delivery.sequencing import SequencingSettings
 from deeprt.delivery.sliding_window import sequence_sliding_window
 from deeprt.delivery.step_and_shoot import sequence
 from deeprt.dose.influence import DoseInfluence, dose_influence
@@ -24,8 +25,8 @@ from deeprt.fluence.mimicking import mimicked_voxels, mimicking_problem
 from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
 from deeprt.networks.beams_eye_view import fits_map, map_to_fluence
-from deeprt.pipeline import optimize_segment_mu
 from deeprt.progress import Progress
+from deeprt.segment_optimization import optimize_segments
 from deeprt.training.cohort import read_cohort
 from deeprt.training.fluence_experiments.methods import SAME_MEAN, open_fluence, predicted_maps
 from deeprt.training.fluence_experiments.results import (
@@ -36,10 +37,10 @@ from deeprt.training.fluence_experiments.results import (
     N_REFINED_LONG,
     SLIDING_WINDOW,
     STEP_AND_SHOOT,
-    Json,
     refined,
 )
 from deeprt.training.fluence_experiments.setup import Method, Setup, measure_patients
+from deeprt.training.measuring.results import Json
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,7 @@ def delivered_doses(
 ) -> dict[str, NDArray[np.float32]]:
     """Whole-course doses of maps by technique.
 
-    As they are; step and shoot with the segments' monitor units fitted to the wished dose, as the pipeline does; and
-    sliding window.
+    As they are; step and shoot with the segments fitted to the wished dose, as the pipeline does; and sliding window.
     """
     influence = dose_influence(case, beams, machine)
     fluence, n = open_fluence(beams, maps_mu), case.n_fractions
@@ -96,7 +96,8 @@ def delivered_doses(
         case, wished_gy, n_voxels=_VOXELS.n_voxels, least_share=_VOXELS.least_share, rng=np.random.default_rng(0)
     )
     problem = mimicking_problem(influence.restricted(voxels), wished_gy, n)
-    fitted = optimize_segment_mu(segments, influence, problem)
+    n_iterations = SequencingSettings().n_dose_iterations
+    fitted = optimize_segments(segments, influence, problem, n_iterations=n_iterations)
     return {
         IDEAL: _ideal_dose(case, influence, machine, maps_mu),
         STEP_AND_SHOOT: dose_of_plan(fitted, influence),

@@ -1,12 +1,12 @@
-"""What the sections of the experiments' report share beyond `deeprt.training.experiments.page`."""
+"""What the sections of the experiments' report share: commands, and quartiles as text."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeprt.training.experiments.page import ABSENT
 from deeprt.training.fluence_experiments.results import Quartiles
+from deeprt.training.measuring.page import ABSENT
 
 _FOLDERS = "--data work/pelvis --runs work/fluence --out work/fluence_experiments"
 

@@ -8,14 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
+from deeprt.delivery.segments import DeliverablePlan
 from deeprt.evaluation.compare import residual_sum_of_squares
 from deeprt.evaluation.dvh import Dvh, structure_dvh
 from deeprt.evaluation.metrics import target_metrics
 from deeprt.progress import Progress
 from deeprt.structures import Role, Structure
 from deeprt.training.fluence_experiments.methods import predicted_maps, synthetic_plan
-from deeprt.training.fluence_experiments.results import N_REFINED, Json
-from deeprt.training.fluence_experiments.setup import Method, Setup, load_planned_patient, measure_patients
+from deeprt.training.fluence_experiments.results import N_REFINED
+from deeprt.training.fluence_experiments.setup import (
+    Method,
+    PlannedPatient,
+    Setup,
+    load_planned_patient,
+    measure_patients,
+)
+from deeprt.training.measuring.results import Json
 
 COURSE_GY = 72.6  # with the boost, which the paper's criteria are for: 44 Gy are scaled to it
 
@@ -30,10 +38,17 @@ def _plan_row(setup: Setup, method: Method, patient_id: str) -> Json:
     patient = load_planned_patient(setup, patient_id)
     case, reference_gy = patient.case, patient.plan.dose_gy
     maps_mu = predicted_maps(setup, method, case, patient.beams, patient.machine, reference_gy)
-    plan, dose_gy, factor = synthetic_plan(case, patient.beams, patient.machine, maps_mu, reference_gy)
+    return synthetic_row(patient, method, *synthetic_plan(case, patient.beams, patient.machine, maps_mu, reference_gy))
+
+
+def synthetic_row(
+    patient: PlannedPatient, method: Method, plan: DeliverablePlan, dose_gy: NDArray[np.float32], factor: float
+) -> Json:
+    """A synthetic plan of a method beside the reference plan; what `synthetic_plan` gives comes last."""
+    case, reference_gy = patient.case, patient.plan.dose_gy
     curves, references = (structure_curves(case, d) for d in (dose_gy, reference_gy))
     return {
-        "patient": patient_id,
+        "patient": patient.about.id,
         "method": method.name,
         "factor": factor,
         "mu": sum(plan.beam_mu(n) for n in range(len(patient.beams))),

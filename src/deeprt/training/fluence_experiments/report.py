@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deeprt.evaluation.report import RESEARCH_ONLY
-from deeprt.training.experiments.page import ABSENT, Section, not_run, paragraphs, shell, table
-from deeprt.training.experiments.page_files import run_report, write_page
+from deeprt.training.fluence_experiments.dose_tables import dose_section
 from deeprt.training.fluence_experiments.figures import CURVES, pictures
 from deeprt.training.fluence_experiments.goals import short_section
 from deeprt.training.fluence_experiments.page import command
-from deeprt.training.fluence_experiments.results import METHOD_NAMES, Json, Results, read_results
+from deeprt.training.fluence_experiments.results import METHOD_NAMES, Results, read_results
 from deeprt.training.fluence_experiments.tables import (
     distance_section,
     map_section,
@@ -24,6 +23,9 @@ from deeprt.training.fluence_experiments.tables import (
     real_section,
     time_section,
 )
+from deeprt.training.measuring.command_line import run_report
+from deeprt.training.measuring.page import ABSENT, Section, not_run, paragraphs, shell, table, write_page
+from deeprt.training.measuring.results import Json
 
 NAME = "deepfluence"
 _NETWORKS = ("default", "paper", "dose-only", "reversed")
@@ -58,7 +60,10 @@ def data_section(results: Results) -> Section:
         f"deeprt cohort make virtual:prostate --patients {c['n_patients']} --nodes 1 --test {c['n_test']} --seed 6 "
         "--out work/pelvis",
         "deeprt cohort plan work/pelvis",
-        *(f"deeprt train fluence --data work/pelvis --network {n} --out work/fluence/{n}" for n in networks),
+        *(
+            f"deeprt train fluence --data work/pelvis --network {n}{about.get('options', '')} --out work/fluence/{n}"
+            for n, about in networks.items()
+        ),
         command("", f"--openkbp work/openkbp{some}"),
         "python -m deeprt.training.fluence_experiments.report --results work/fluence_experiments --out Docs/results",
     )
@@ -112,6 +117,7 @@ _SECTIONS: Mapping[str, Callable[[Results], Section]] = {
     "plans": plan_section,
     "rss": distance_section,
     "openkbp": real_section,
+    "dose": dose_section,
     "times": time_section,
 }
 
@@ -133,8 +139,8 @@ def write_report(results_folder: Path, out: Path) -> None:
             "# DeepFluence: what was measured",
             f"{RESEARCH_ONLY} After H. Lee et al., Sci. Rep. 9, 15671 (2019), whose tables and figures the headings "
             "name. How it works: [../deepfluence.md](../deepfluence.md).",
-            "All patients of this page are virtual, except under *Real doses*. The numbers say how the networks do on "
-            "such patients, not on a clinic's.",
+            "All patients of this page are virtual, except those of OpenKBP under *Real doses* and *Predicted dose*. "
+            "The numbers say how the networks do on such patients, not on a clinic's.",
         ),
         program="deeprt.training.fluence_experiments.report",
         sections=sections,

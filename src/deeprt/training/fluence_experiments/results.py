@@ -11,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from deeprt.errors import InputError
-from deeprt.files import read_arrays
-from deeprt.training.experiments.statistics import read_json
-
-Json = dict[str, Any]
+from deeprt.training.measuring.results import Json, check_folder, read_result
 
 CENTRAL_SLICE: Final = "central slice"
 INVERSION: Final = "inversion"
 DEFAULT: Final = "default"
 PAPER: Final = "paper"
+EVEN: Final = "even beams"
+PREDICTED: Final = "dose network"
+BEST_DOSE_SCORE_GY = 2.43  # of OpenKBP, by its own 100 test patients: Babier et al., Med. Phys. 48, 5549 (2021)
 N_REFINED, N_REFINED_LONG = 10, 40
-
 
 IDEAL, STEP_AND_SHOOT, SLIDING_WINDOW = "ideal", "step and shoot", "sliding window"
 TECHNIQUES = {
@@ -53,7 +51,8 @@ METHOD_NAMES = {
 class Results:
     """What the experiments left in their folder, by the names of the files; None for one that was not run.
 
-    ``examples`` holds what `deeprt.training.fluence_experiments.examples.examples` makes.
+    ``examples`` holds what `deeprt.training.fluence_experiments.examples.examples` makes, ``dose_example``, from
+    ``dose.npz``, what `deeprt.training.fluence_experiments.predicted_dose.dose_example` does.
     """
 
     training: Json | None
@@ -61,7 +60,9 @@ class Results:
     plans: list[Json] | None
     openkbp: list[Json] | None
     times: Json | None
+    dose: Json | None
     examples: dict[str, NDArray[Any]] | None
+    dose_example: dict[str, NDArray[Any]] | None
 
 
 def read_results(folder: Path) -> Results:
@@ -72,11 +73,10 @@ def read_results(folder: Path) -> Results:
     InputError
         If there is no such folder, or a file is damaged.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}' with results of experiments.")
-    found = {f.name: read_json(folder / f"{f.name}.json") for f in fields(Results) if f.name != "examples"}
-    file = folder / "examples.npz"
-    return Results(**found, examples=read_arrays(file) if file.exists() else None)
+    check_folder(folder)
+    arrays = {"examples": "examples.npz", "dose_example": "dose.npz"}
+    files = {f.name: arrays.get(f.name, f"{f.name}.json") for f in fields(Results)}
+    return Results(**{name: read_result(folder / file) for name, file in files.items()})
 
 
 def methods_of(rows: Sequence[Json]) -> list[str]:

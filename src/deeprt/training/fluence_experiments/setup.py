@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,16 +15,18 @@ from torch import nn
 from deeprt.beams import Beam
 from deeprt.case import PatientCase
 from deeprt.errors import InputError
+from deeprt.fluence import dose_prediction
 from deeprt.fluence.predict import network_of
 from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
-from deeprt.networks.checkpoint import load_training_state
+from deeprt.networks.checkpoint import ModelCard, load_training_state
+from deeprt.networks.dose_network import DoseNetwork
 from deeprt.progress import Progress
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
-from deeprt.training.experiments.setup import in_parts
 from deeprt.training.fluence import FluenceNetworkName, new_network
 from deeprt.training.fluence_experiments.results import CENTRAL_SLICE, DEFAULT, INVERSION, refined
 from deeprt.training.loop import BEST, claimed
+from deeprt.training.measuring.parts import in_parts
 from deeprt.training.reference_plans import (
     ReferencePlan,
     ReferenceSettings,
@@ -34,22 +37,25 @@ from deeprt.training.reference_plans import (
 
 NETWORKS: tuple[FluenceNetworkName, ...] = get_args(FluenceNetworkName)
 REFERENCE = ReferenceSettings()
+SHIPPED_NETWORKS = Path(str(resources.files("deeprt") / "data" / "models"))
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way from a dose to fluence.
+    """A way from a dose to fluence, or from contours to a dose.
 
     Parameters
     ----------
     name : as the results call it
     network : that predicts, if one does
     n_refinements : iterations after the prediction
+    dose_network : file name of the network that predicts the dose, if one does
     """
 
     name: str
     network: FluenceNetworkName | None = None
     n_refinements: int = 0
+    dose_network: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Setup:
     runs : folder of what was trained on it, ``<network>/best.pt``
     out : folder of the results; ``parts`` in it keeps those of single patients
     released : file of the default network, measured in place of that among the runs
+    dose_networks : folder of those that predict dose, by the names they ship with
     openkbp : cohort of OpenKBP patients
     n_jobs : processes, of one thread each
     n_patients : test patients to measure, the first ones; all if 0
@@ -71,6 +78,7 @@ class Setup:
     runs: Path
     out: Path
     released: Path | None = None
+    dose_networks: Path = SHIPPED_NETWORKS
     openkbp: Path | None = None
     n_jobs: int = 1
     n_patients: int = 0
@@ -115,6 +123,19 @@ class Setup:
         except FileNotFoundError as error:
             raise InputError(f"There is no trained network '{file}'; train it with deeprt train fluence.") from error
         return network.eval()
+
+    def has_dose_network(self, name: str) -> bool:
+        """Whether a network that predicts dose is there."""
+        return (self.dose_networks / name).is_file()
+
+    def dose_network(self, name: str) -> tuple[ModelCard, DoseNetwork]:
+        """A network that predicts dose, and its card."""
+        return dose_prediction.network_of(self.dose_networks / name)
+
+    def files(self, method: Method) -> list[Path]:
+        """Weights of the networks that a method asks."""
+        files = [] if method.network is None else [self.weights(method.network)]
+        return files + ([self.dose_networks / method.dose_network] if method.dose_network else [])
 
     def methods(self, *n_refinements: int) -> tuple[Method, ...]:
         """Dose inversion, the networks that are trained, and the default one with refinements."""
@@ -177,11 +198,9 @@ def _measured(setup: Setup, measure: Measure, by_folder: dict[str, Method], name
 
 
 def _part_folder(setup: Setup, method: Method) -> str:
-    """Name of a method, and the hash of its network's weights."""
-    name = method.name.replace(", ", "-").replace(" ", "-")
-    if method.network is None:
-        return name
-    return f"{name}-{hashlib.sha256(setup.weights(method.network).read_bytes()).hexdigest()[:10]}"
+    """Name of a method, and the hash of its networks' weights."""
+    name, weights = method.name.replace(", ", "-").replace(" ", "-"), [f.read_bytes() for f in setup.files(method)]
+    return f"{name}-{hashlib.sha256(b''.join(weights)).hexdigest()[:10]}" if weights else name
 
 
 SLICE_METHOD = Method(CENTRAL_SLICE)

@@ -8,8 +8,6 @@ from dataclasses import asdict
 import numpy as np
 
 from deeprt.evaluation.report import RESEARCH_ONLY
-from deeprt.training.experiments.page import ABSENT, Section, not_run, paragraphs, shell, table
-from deeprt.training.experiments.statistics import Spread
 from deeprt.training.fluence_experiments.figures import CRITERIA, DOSES, MAPS, QUALITY, RSS
 from deeprt.training.fluence_experiments.page import command, quartiles_text
 from deeprt.training.fluence_experiments.results import (
@@ -17,7 +15,6 @@ from deeprt.training.fluence_experiments.results import (
     METRICS,
     N_REFINED,
     TECHNIQUES,
-    Json,
     Quartiles,
     Results,
     methods_of,
@@ -27,6 +24,10 @@ from deeprt.training.fluence_experiments.results import (
     upper_bound,
     values_of,
 )
+from deeprt.training.measuring.page import ABSENT, Section, not_run, paragraphs, shell, table
+from deeprt.training.measuring.results import Json
+from deeprt.training.measuring.statistics import Spread
+from deeprt.training.measuring.times import TIME_HEADER, time_rows
 
 _MAP_COLUMNS = (
     ("mae", "MAE, whole / 1e-4 fMU", 2, 1e4),
@@ -98,7 +99,7 @@ def plan_section(results: Results) -> Section:
     if not results.plans:
         return not_run(title, "plans.json")
     rows, parts = results.plans, []
-    numbers = {method: _criteria(rows, method) for method in methods_of(rows)}
+    numbers = {method: criteria_of(rows, method) for method in methods_of(rows)}
     whole = [m for m in (shown_method(rows), refined(N_REFINED)) if m in numbers]
     for method in whole:
         name, about = METHOD_NAMES[method], numbers[method]
@@ -106,7 +107,7 @@ def plan_section(results: Results) -> Section:
         parts += [
             f"**{name[0].upper()}{name[1:]}**, {about['n']} plans; monitor units over the reference's {mu.text(3)}, "
             f"normalization {factors.text(4)}:",
-            _criteria_table(about["criteria"]),
+            criteria_table(about["criteria"]),
         ]
     others = [m for m in numbers if m not in whole]
     if others:
@@ -128,7 +129,7 @@ def plan_section(results: Results) -> Section:
     return Section(title, text, numbers)
 
 
-def _criteria(rows: Sequence[Json], method: str) -> Json:
+def criteria_of(rows: Sequence[Json], method: str) -> Json:
     """Criteria of the plans of a method, and what the plans were multiplied with."""
     own = [r for r in rows if r["method"] == method]
     found = {}
@@ -147,7 +148,8 @@ def _criteria(rows: Sequence[Json], method: str) -> Json:
     }
 
 
-def _criteria_table(criteria: Json) -> str:
+def criteria_table(criteria: Json) -> str:
+    """Table of what `criteria_of` gives."""
     lines = []
     for metric in METRICS:
         if metric.key in criteria:
@@ -237,9 +239,9 @@ def real_section(results: Results) -> Section:
         "the sample standard deviation. Patients with a beam that reaches beyond the networks' map, 16 cm from the "
         "axis, are left out; n is how many remain.",
         "Step and shoot, which the goals are measured with, is the technique of the data set (A. Babier et al., Phys. "
-        "Med. Biol. 67, 185012, 2022); the segments' monitor units are fitted to the wished dose, as `deeprt plan` "
-        "does. The fluence before sequencing shows what inversion and beam model leave open, the others what leaves "
-        "and transmission add.",
+        "Med. Biol. 67, 185012, 2022); the segments are fitted to the wished dose, as `deeprt plan` does. The fluence "
+        "before sequencing shows what inversion and beam model leave open, the others what leaves and transmission "
+        "add.",
         "The default network has learned from pelvic plans of 15 MV with sliding window only. For VMAT plans from "
         "predicted doses, Ma et al., Phys. Med. Biol. 65 (2020), report a gamma of 98.06 ± 2.64 %.",
         shell(command("openkbp", "--openkbp work/openkbp")),
@@ -253,18 +255,12 @@ def time_section(results: Results) -> Section:
     title = "Time"
     if results.times is None:
         return not_run(title, "times.json")
-    t, lines, numbers = results.times, [], {}
-    for key, name in _TIMES.items():
-        if key not in t:
-            lines.append([f"{name}: not run", *[ABSENT] * 4])
-            continue
-        three = {"median": float(np.median(t[key])), "lowest": min(t[key]), "highest": max(t[key])}
-        numbers[key] = {**three, "n": len(t[key])}
-        lines.append([name, *(f"{v:.3f} s" for v in three.values()), str(len(t[key]))])
+    t = results.times
+    lines, numbers = time_rows(t, _TIMES)
     text = paragraphs(
         f"{t['hardware']}, {t['threads']} threads, after a warm-up; test patient {t['case']}, {t['n_beams']} beams, "
         f"{t['n_voxels']} voxels. The paper reports about a second a patient on a GPU.",
         shell(command("times", "--network NETWORK.safetensors" if "plan_s" in t else "")),
-        table(["What", "Median", "Shortest", "Longest", "n"], lines),
+        table(TIME_HEADER, lines),
     )
     return Section(title, text, {**numbers, "hardware": t["hardware"], "threads": t["threads"]})

@@ -21,11 +21,10 @@ from deeprt.networks.fluence_network import FluenceNetwork
 from deeprt.pipeline import plan_case
 from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 from deeprt.progress import Progress
-from deeprt.training.experiments.losses import hardware
-from deeprt.training.experiments.times import THREADS, seconds
 from deeprt.training.fluence_experiments.methods import refined_maps, view_maps
 from deeprt.training.fluence_experiments.results import DEFAULT, N_REFINED
 from deeprt.training.fluence_experiments.setup import Setup, load_planned_patient
+from deeprt.training.measuring.times import THREADS, hardware, seconds
 from deeprt.training.processes import threads
 
 _REPEATS = 5

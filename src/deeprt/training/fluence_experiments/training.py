@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from deeprt.networks.checkpoint import load_training_state
 from deeprt.progress import Progress
-from deeprt.training.experiments.losses import hardware, settings_text
-from deeprt.training.experiments.statistics import read_json
-from deeprt.training.fluence import FluenceNetworkName, split
-from deeprt.training.fluence_experiments.results import Json
+from deeprt.training.fluence import DEFAULT_SETTINGS, PAPER_SETTINGS, FluenceNetworkName, split
+from deeprt.training.fluence_experiments.results import DEFAULT
 from deeprt.training.fluence_experiments.setup import REFERENCE, Setup
-from deeprt.training.loop import CURVE, LAST, RESULT_FILE, TrainSettings
+from deeprt.training.loop import CURVE, LAST, RESULT_FILE
+from deeprt.training.measuring.results import Json, read_result
+from deeprt.training.measuring.times import hardware
+from deeprt.training.measuring.trainings import curve_of, settings_of, settings_text, train_options
 
 
 def training(setup: Setup, progress: Progress) -> dict[str, Any]:
@@ -44,16 +41,10 @@ def _network(setup: Setup, name: FluenceNetworkName) -> Json:
     """Size of a network, and what its run left; a released network has no run."""
     n_weights = sum(p.numel() for p in setup.network(name).parameters())
     found: Json = {"n_weights": n_weights, "megabytes": 2e-6 * n_weights}  # in half precision
-    folder: Path = setup.runs / name
+    folder = setup.runs / name
     if (folder / CURVE).exists():
-        found["curve"] = np.loadtxt(folder / CURVE, delimiter=",", skiprows=1, ndmin=2).tolist()
+        found["curve"] = curve_of(folder)
     if (folder / LAST).exists():
-        found["settings"] = _settings_text(TrainSettings(**load_training_state(folder / LAST)["settings"]))
-    return found | {"result": read_json(folder / RESULT_FILE)}
-
-
-def _settings_text(settings: TrainSettings) -> str:
-    """As `settings_text`, with what the paper's schedule and gradients have beyond."""
-    drop = "" if settings.rate_drop == 1 else f", rate × {settings.rate_drop:g} every {settings.drop_epochs} epochs"
-    clip = f", gradient norm of each tensor at most {settings.clip:g}" if settings.clip else ""
-    return settings_text(settings) + drop + clip
+        own, usual = settings_of(folder), DEFAULT_SETTINGS if name == DEFAULT else PAPER_SETTINGS
+        found |= {"settings": settings_text(own), "options": train_options(own, usual)}
+    return found | {"result": read_result(folder / RESULT_FILE)}

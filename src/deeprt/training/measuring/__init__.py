@@ -1,0 +1,1 @@
+"""What all experiments share: parts and results on disk, statistics, pages, pictures, times, trainings, commands."""
