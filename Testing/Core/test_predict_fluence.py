@@ -170,6 +170,41 @@ def test_refined_fluence_is_not_negative_and_says_how_it_came_about(predicted):
     assert solution.source == "fluence network, 4 refinements"
 
 
+# Doses that the beam model cannot give
+
+
+def a_dose_of_another_system():
+    """The known dose, up to 15 % too high and too low from place to place."""
+    k, j, i = np.indices(known_dose().shape)
+    return (known_dose() * (1 + 0.15 * np.sin(1.3 * i + 0.9 * j + 1.1 * k))).astype(np.float32)
+
+
+def test_a_dose_of_another_system_is_fitted_by_smooth_maps_without_the_network(predicted):
+    solution, other = (
+        predicted("random", 0, a_dose_of_another_system()),
+        predicted("untrained", 10, a_dose_of_another_system()),
+    )
+    assert solution.source == "dose inversion, 10 refinements"
+    assert "the fluence network has learned" in solution.notes[0]
+    for a, b in zip(solution.fluence_mu, other.fluence_mu, strict=True):
+        assert_allclose(a, b)  # whatever the network
+
+    def roughness(maps):
+        return sum(np.square(np.diff(m)).sum() for m in maps)
+
+    assert roughness(solution.fluence_mu) < roughness(predicted("untrained").fluence_mu)
+    assert predicted("random").notes == ()
+
+
+def test_the_misfit_is_that_of_the_dose_of_the_mimicked_fluence():
+    inversion = an_inversion()
+    problem = inversion.problem
+    dose, wished = problem.dose(inversion.fluence_mu)[0], known_dose().ravel()[problem.operator.voxels]
+    expected = np.sqrt(np.mean((dose.numpy() - wished) ** 2)) / wished.max()
+    assert_allclose(inversion.misfit, expected, rtol=1e-4)
+    assert invert(a_planned_case(), some_beams(), MACHINE, a_dose_of_another_system()).misfit > 5 * inversion.misfit
+
+
 # Monitor units of the paper's network
 
 
