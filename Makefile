@@ -30,5 +30,5 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test,mrml]"
 	@touch $@

@@ -55,6 +55,21 @@ def test_seventy_patients_split_as_in_the_paper():
         assert set(training) | set(validation) == set(development)
 
 
+@pytest.mark.parametrize(("n_development", "n_validation"), [(57, 6), (4, 1), (2, 1)])
+def test_without_folds_the_last_tenth_of_the_development_patients_validates(n_development, n_validation):
+    cohort = virtual_cohort(n_development + 3, 3)
+    training, validation = cohort.training_and_validation()
+    assert training + validation == cohort.of("development")
+    assert len(validation) == n_validation
+
+
+def test_a_patient_is_found_by_its_id():
+    cohort = virtual_cohort(9, 3)
+    assert cohort.patient("virtual-0004") == cohort.patients[3]
+    with pytest.raises(InputError, match="The cohort has no patient 'virtual-0010'"):
+        cohort.patient("virtual-0010")
+
+
 @pytest.mark.parametrize("n_folds", [1, 58])
 def test_folds_need_patients(n_folds):
     with pytest.raises(InputError, match=f"57 development patients cannot be split into {n_folds} folds"):
@@ -115,6 +130,8 @@ def test_every_folder_with_files_and_every_packed_patient_is_one(some_folders):
     sources = {p.id: p.source for p in cohort.patients}
     assert sources["P2"] == str((some_folders / "P2").resolve())
     assert sources["P7"] == str((some_folders / "P7.npz").resolve())
+    assert [p.id for p in cohort.patients if p.is_openkbp] == [i for i in ids(cohort.patients) if i in ("P6", "P7")]
+    assert not any(p.is_virtual for p in cohort.patients) and all(p.is_virtual for p in virtual_cohort(5, 1).patients)
     assert len(cohort.of("test")) == 3
     assert cohort == real_cohort(some_folders, 3, seed=2)
 

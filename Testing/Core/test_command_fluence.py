@@ -212,7 +212,14 @@ def test_a_dose_file_may_be_called_as_the_word(given, tmp_path, monkeypatch):
     assert fluence(given, tmp_path / "out", dose="./predict") == 0
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     assert content["reference"]["name"] == "predict"
-    assert read_config(tmp_path / "out" / "plan.toml").fluence.wished == "optimize"
+    assert read_config(tmp_path / "out" / "plan.toml").fluence.wished == "given"
+
+
+def test_a_plan_of_a_given_dose_is_not_made_again_without_it(given, tmp_path, capsys):
+    config = tmp_path / "plan.toml"
+    config.write_text('[fluence]\nmethod = "network"\nwished = "given"\n', encoding="utf-8")
+    assert plan(given, tmp_path / "out", "--config", config) == 2
+    assert "says that a wished dose is given; name it with deeprt fluence --dose" in capsys.readouterr().err
 
 
 def test_a_dose_network_beside_a_given_dose_is_refused(refused, given):

@@ -78,7 +78,7 @@ def test_a_beam_without_segments_delivers_nothing() -> None:
 
 
 def test_derivatives_by_tips_and_monitor_units_are_those_of_differences() -> None:
-    plan, rng = a_plan(transmission=0.02, tip_offset_mm=0.6), np.random.default_rng(3)
+    plan, rng = a_plan(transmission=0.02, tip_offset_mm=0.63), np.random.default_rng(3)
     openings, mlc, weight = segment_openings(plan, 0), plan.machine.mlc, rng.normal(size=(Y.size - 1, X.size - 1))
 
     def value(changed: Openings) -> float:

@@ -23,7 +23,6 @@ from deeprt.progress import Silent
 from deeprt.training.dose_data import (
     TARGET_WEIGHT,
     DoseVolumes,
-    dose_score,
     dose_volumes,
     planned_case,
     prepare_doses,
@@ -124,11 +123,3 @@ def test_the_same_generator_draws_the_same_parts():
     with torch.no_grad():
         first, again, different = (float(other.loss(network, [0, 1], np.random.default_rng(s))) for s in (5, 5, 6))
     assert first == again != different
-
-
-def test_the_dose_score_is_the_mean_absolute_error_where_dose_is_possible():
-    rng = np.random.default_rng(2)
-    one, other = (rng.uniform(0, 70, (4, 5, 6)).astype(np.float32) for _ in range(2))
-    possible = rng.random((4, 5, 6)) < 0.5
-    assert_allclose(dose_score(one, other, possible), np.abs(one - other)[possible].sum() / possible.sum(), rtol=1e-5)
-    assert dose_score(np.where(possible, one, other), one, possible) == 0

@@ -38,6 +38,14 @@ def test_the_delivered_dose_is_normalized_to_the_wished_coverage():
     assert_allclose(ideal.dvh.dose_at_volume(90.0), 0.97 * ideal.prescription_gy, rtol=1e-5)
 
 
+def test_segments_that_normalization_leaves_with_too_few_monitor_units_are_left_out():
+    low = Normalization(volume_percent=95.0, dose_percent=4.0)  # about 2 MU a segment, where 1 is the least
+    result = plan_case(a_virtual_case(), replace(QUICK, normalization=low))
+    assert violations(result.plan) == ()
+    assert len(result.plan.segments) < len(a_virtual_plan().plan.segments)
+    assert_allclose(result.report.targets[0].dvh.dose_at_volume(95.0), 0.04 * 60, rtol=1e-5)
+
+
 def test_without_a_rule_of_the_user_the_protocol_normalizes():
     result = a_virtual_plan()
     rule, target = result.protocol.normalization, result.report.targets[0]

@@ -193,7 +193,7 @@ def test_a_dose_of_another_system_is_fitted_by_smooth_maps_without_the_network(p
         return sum(np.square(np.diff(m)).sum() for m in maps)
 
     assert roughness(solution.fluence_mu) < roughness(predicted("untrained").fluence_mu)
-    assert predicted("random").notes == ()
+    assert not any("smooth maps" in note for note in predicted("random").notes)
 
 
 def test_the_misfit_is_that_of_the_dose_of_the_mimicked_fluence():

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from deeprt.beams import place_beams
 from deeprt.delivery.dose_of_plan import dose_of_plan, segment_influence
 from deeprt.delivery.segments import DeliverablePlan, JawOpening, Segment
-from deeprt.delivery.violations import violations
+from deeprt.delivery.violations import open_area_mm2, violations
 from deeprt.dose.influence import dose_influence
 from deeprt.errors import InputError
 from deeprt.fluence.mimicking import mimicking_problem
@@ -68,6 +68,7 @@ def test_segments_that_give_the_wished_dose_stay_as_they_are():
     kept = optimize_segments(given, an_influence(), problem, n_iterations=10)
     for a, b in zip(given.segments, kept.segments, strict=True):
         np.testing.assert_allclose(b.left_mm, a.left_mm, atol=0.05)  # mm; doses are float32
+        np.testing.assert_allclose(b.right_mm, a.right_mm, atol=0.05)
         np.testing.assert_allclose(b.mu, a.mu, rtol=0.01)
 
 
@@ -80,8 +81,9 @@ def test_the_limits_of_the_leaves_are_kept(interdigitation):
     assert violations(start) == ()
     found = optimize_segments(start, an_influence(), a_problem(), n_iterations=35)
     assert violations(found) == ()
-    moved = [np.abs(a.left_mm - b.left_mm).max() for a, b in zip(start.segments, found.segments, strict=True)]
-    assert min(moved) > 1.0  # mm
+    for a, b in zip(start.segments, found.segments, strict=True):
+        assert np.abs(a.left_mm - b.left_mm).max() > 1.0  # mm
+        assert np.abs(a.right_mm - b.right_mm).max() > 1.0
 
 
 def test_only_pairs_between_the_jaws_move():
@@ -100,6 +102,21 @@ def test_a_beam_without_use_is_named():
     nothing = replace(problem, terms=(replace(term, objective=replace(term.objective, dose_gy=0.0)),))
     with pytest.raises(InputError, match="gets no monitor units worth delivering; leave it out"):
         optimize_segments(a_plan(np.random.default_rng(1)), an_influence(), nothing, n_iterations=3)
+
+
+def test_segments_that_are_too_small_or_get_too_few_monitor_units_are_left_out():
+    start = a_plan(np.random.default_rng(1))
+    tiny = start.segments[1]
+    middle = (tiny.left_mm + tiny.right_mm) / 2
+    start = replace(
+        start, segments=(start.segments[0], replace(tiny, left_mm=middle - 1, right_mm=middle + 1), *start.segments[2:])
+    )
+    areas = [open_area_mm2(s, start.jaws[s.beam_index], MACHINE) for s in start.segments]
+    strict = replace(MACHINE, min_segment_area_mm2=np.sort(areas)[1] / 2, min_segment_mu=4.0)
+    found = optimize_segments(replace(start, machine=strict), an_influence(), a_problem(), n_iterations=5)
+    assert violations(found) == ()
+    assert len(found.segments) < len(start.segments)
+    assert len(optimize_segments(start, an_influence(), a_problem(), n_iterations=5).segments) == len(start.segments)
 
 
 class Stops:

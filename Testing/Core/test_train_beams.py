@@ -28,10 +28,10 @@ from deeprt.training.beams import (
     train_beams,
     trained_network,
 )
+from deeprt.training.beams_release import release_beams
 from deeprt.training.cohort import read_cohort, write_cohort
 from deeprt.training.dataset import view_data
 from deeprt.training.loop import BEST, CURVE, LAST, TrainSettings, evaluate_loss
-from deeprt.training.release import release_beams
 
 QUICK = replace(DEFAULT_SETTINGS, epochs=1, steps_per_epoch=2, batch=4, rate=1e-3)
 

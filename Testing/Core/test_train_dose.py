@@ -16,9 +16,10 @@ from deeprt.machine_file import read_machine
 from deeprt.networks.checkpoint import load_training_state
 from deeprt.training import dose as module
 from deeprt.training.cohort import Cohort, write_cohort
-from deeprt.training.dose import DoseResult, train_dose
+from deeprt.training.dose import train_dose
 from deeprt.training.dose_release import release_dose
-from deeprt.training.loop import BEST, CURVE, LAST, RESULT_FILE, RUN_FILE, TrainSettings
+from deeprt.training.loop import BEST, CURVE, LAST, RESULT_FILE, RUN_FILE, TrainResult, TrainSettings
+from deeprt.training.measuring.trainings import curve_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,9 +57,17 @@ def released(data, trained, tmp_path_factory):
 # Training
 
 
+def test_patients_of_another_site_are_refused(data, tmp_path):
+    other = replace(CONFIG, organs=("Brainstem", "SpinalCord"))
+    with pytest.raises(InputError, match="organ at risk that the network is to learn .Brainstem, SpinalCord.; choose"):
+        train_dose(data, other, tmp_path, QUICK)
+
+
 def test_a_training_is_run_once_and_for_its_settings_only(data, trained):
     out, result = trained
-    assert result.n_epochs == 2 and 0 < result.validation <= result.even * 1.5
+    validation = [row[2] for row in curve_of(out)]
+    assert result.n_epochs == len(validation) == 2 and validation[result.best_epoch - 1] == min(validation)
+    assert result.validation == pytest.approx(min(validation), rel=1e-5)  # the digits of the curve
     assert sorted(f.name for f in out.iterdir()) == sorted([BEST, LAST, CURVE, RESULT_FILE, RUN_FILE])
     before = (out / BEST).stat().st_mtime_ns
     assert train_dose(data, CONFIG, out, QUICK) == result
@@ -114,10 +123,10 @@ def test_a_released_network_predicts_for_a_patient_of_its_training_without_furth
     assert predict_dose(case, beams, machine, network).max() > 10
 
 
-def test_the_card_of_patients_of_openkbp_names_their_licence(trained, tmp_path):
+def test_the_card_of_patients_of_openkbp_names_their_license(trained, tmp_path):
     first = a_packed_patient(tmp_path, "pt_1", ("PTV70", "PTV56", "SpinalCord"))
     write_cohort(Cohort((first, a_packed_patient(tmp_path, "pt_2", ("PTV70", "PTV56", "SpinalCord")))), tmp_path)
-    result = DoseResult(1, 2, 3.0, 0.1, 0.2, 0.3)
+    result = TrainResult(1, 2, 3.0, 0.1, 0.2, 0.3)
     card = release_dose(tmp_path, "head_and_neck", trained[0], result, QUICK, file=tmp_path / "own.safetensors")
     assert "2 head-and-neck patients of OpenKBP" in card.data and "MIT" in card.data and "reference" not in card.data
     assert (card.site, card.energy_mv, card.prescription_levels) == ("head and neck", 6.0, (0.8, 1.0))

@@ -11,17 +11,22 @@ from Core.selection_samples import CancelAt
 from Core.selection_samples import one_thread as one_thread
 from torch import nn
 
+from deeprt.config import read_settings
 from deeprt.errors import InputError
 from deeprt.networks.checkpoint import load_training_state, save_training_state
 from deeprt.training.loop import (
     BEST,
     CURVE,
     LAST,
+    RESULT_FILE,
     RUN_FILE,
+    TrainResult,
     TrainSettings,
     claim,
     claimed,
+    clip_kernel_gradients,
     evaluate_loss,
+    keep_result,
     some_states,
     train,
 )
@@ -142,6 +147,24 @@ def test_gradients_are_clipped_to_the_norm_that_is_set(tmp_path, steps):
     np.testing.assert_allclose([norms for _, norms in steps], np.full_like(free, 1e-3), rtol=1e-5)
 
 
+def test_gradients_are_clipped_kernel_by_kernel():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 1, 1))
+    sizes = (1.0, 9e-6, 0.0, 1.0)
+    given = [
+        size * torch.randn(p.shape, generator=torch.Generator().manual_seed(1))
+        for p, size in zip(network.parameters(), sizes, strict=True)
+    ]
+    for parameter, gradient in zip(network.parameters(), given, strict=True):
+        parameter.grad = gradient.clone()
+    network[1].bias.grad = None
+    clip_kernel_gradients(network, limit=1e-4)
+    shortened = given[0] * 1e-4 / given[0].norm()  # longer ones keep direction
+    np.testing.assert_allclose(network[0].weight.grad, shortened, rtol=1e-5)
+    assert torch.equal(network[0].bias.grad, given[1]) and given[1].norm() < 1e-4
+    assert torch.equal(network[1].weight.grad, given[2])
+    assert network[1].bias.grad is None
+
+
 def test_the_same_seed_gives_the_same_training_and_another_seed_another(tmp_path):
     first, again = (trained(tmp_path / name) for name in ("first", "again"))
     assert losses(first[1]) == losses(again[1])
@@ -167,16 +190,30 @@ def test_the_curve_has_a_row_for_every_epoch(tmp_path):
     _, epochs = trained(tmp_path)
     with (tmp_path / CURVE).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["epoch", "training_mse", "validation_mse", "seconds"]
+    assert list(rows[0]) == ["epoch", "training_loss", "validation_loss", "seconds"]
     assert [int(r["epoch"]) for r in rows] == [e.number for e in epochs] == [1, 2, 3, 4, 5, 6]
     for row, epoch in zip(rows, epochs, strict=True):
-        found = float(row["training_mse"]), float(row["validation_mse"])
+        found = float(row["training_loss"]), float(row["validation_loss"])
         assert found == pytest.approx((epoch.training, epoch.validation), rel=1e-5)
 
 
 def test_the_folder_holds_only_whole_files(tmp_path):
     trained(tmp_path)
     assert sorted(f.name for f in tmp_path.iterdir()) == sorted([BEST, LAST, CURVE])
+
+
+def test_a_result_is_that_of_the_best_epoch_and_is_read_as_it_was_kept(tmp_path):
+    _, epochs = trained(tmp_path, replace(SETTINGS, epochs=4), validation=Told(0.5, 0.2, 0.4, 0.3))
+    best = TrainResult(2, 4, epochs[3].seconds, epochs[1].training, epochs[1].validation)
+    for even in (None, 0.7):
+        assert keep_result(tmp_path, epochs, even=even) == replace(best, even=even)
+        assert read_settings(TrainResult, tmp_path / RESULT_FILE) == replace(best, even=even)
+
+
+def test_a_result_of_an_earlier_version_has_no_even_beams(tmp_path):
+    earlier = {"best_epoch": 1, "n_epochs": 2, "seconds": 3.5, "training": 0.25, "validation": 0.5}
+    (tmp_path / RESULT_FILE).write_text(json.dumps(earlier))
+    assert read_settings(TrainResult, tmp_path / RESULT_FILE) == TrainResult(1, 2, 3.5, 0.25, 0.5)
 
 
 # Ending

@@ -72,7 +72,8 @@ class FluenceSettings:
     method : optimize, or a network's prediction from a wished dose, without inverse planning
     network : file of the network that predicts; the shipped one if None
     n_refinements : iterations that pull the dose of a prediction to the wished one
-    wished : where a network has no dose given: a quick optimization makes it, or a network predicts it from contours
+    wished : whether the dose that a network predicts from comes from a quick optimization, is predicted from contours
+        by another network, or is given together with the case
     dose_network : file of the network that predicts the wished dose; the shipped one that fits the case if None
     quick : optimization of the wished dose
     beamlet_width_mm : along leaf travel
@@ -85,7 +86,7 @@ class FluenceSettings:
     method: Literal["optimize", "network"] = "optimize"
     network: str | None = None
     n_refinements: int = 0
-    wished: Literal["optimize", "predict"] = "optimize"
+    wished: Literal["optimize", "predict", "given"] = "optimize"
     dose_network: str | None = None
     beamlet_width_mm: float = 2.5
     margin_mm: float = 5.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from deeprt.errors import InputError
 from deeprt.evaluation.evaluate import PlanReport, evaluate
 from deeprt.fluence.dose_prediction import wished_dose
 from deeprt.fluence.mimicking import mimicking_problem
-from deeprt.fluence.predict import beyond_training, network_of, predict_fluence
+from deeprt.fluence.predict import predict_fluence
 from deeprt.fluence.problem import FluenceProblem, Roughness, sample_voxels
 from deeprt.fluence.solution import FluenceSolution
 from deeprt.fluence.solvers import SolverSettings, solve
@@ -37,7 +37,7 @@ from deeprt.machine_file import read_machine
 from deeprt.orientation.selection import select_beams
 from deeprt.preparation import with_prescriptions
 from deeprt.progress import Progress, Silent, TimedSteps
-from deeprt.segment_optimization import optimize_segments
+from deeprt.segment_optimization import optimize_segments, with_enough_mu
 from deeprt.structures import Role
 
 
@@ -119,8 +119,7 @@ def plan_case(
             delivered = _scaled(solution, factor(dose_of_plan(plan, influence)))
             plan = _sequenced(case, beams, delivered, machine, config.sequencing)
     with steps.timed("dose"):
-        dose_gy = dose_of_plan(plan, influence)
-        plan, dose_gy = normalize(plan, dose_gy, factor(dose_gy))
+        plan, dose_gy = _normalized(plan, influence, factor)
     with steps.timed("evaluation"):
         goals = config.goals or protocol.goals
         report = evaluate(case, dose_gy, goals)
@@ -167,6 +166,11 @@ def find_fluence(
         return FoundFluence(problem, optimize_fluence(case, influence, problem, settings.solver, progress))
     beams = [b.beam for b in influence.beams]
     notes: tuple[str, ...] = ()
+    if wished_gy is None and settings.wished == "given":
+        raise InputError(
+            "The configuration says that a wished dose is given; name it with deeprt fluence --dose, or let it be "
+            "made: wished = 'optimize' or 'predict'."
+        )
     if wished_gy is None and settings.wished == "predict":
         dose_network = None if settings.dose_network is None else Path(settings.dose_network)
         wished_gy, notes = wished_dose(case, beams, machine, dose_network)
@@ -178,8 +182,8 @@ def find_fluence(
         case, influence, machine, wished_gy,
         network=network, n_refinements=settings.n_refinements, progress=progress,
     )  # fmt: skip
-    notes += solution.notes or beyond_training(network_of(network)[0], case, beams, machine)
-    return FoundFluence(mimicking_problem(problem.operator, wished_gy, case.n_fractions), solution, wished_gy, notes)
+    mimicking = mimicking_problem(problem.operator, wished_gy, case.n_fractions)
+    return FoundFluence(mimicking, solution, wished_gy, (*notes, *solution.notes))
 
 
 def fluence_problem(
@@ -234,6 +238,18 @@ def optimize_fluence(
         converged=optimum.converged,
         source=settings.solver,
     )
+
+
+def _normalized(
+    plan: DeliverablePlan, influence: DoseInfluence, factor: Callable[[NDArray[np.float32]], float]
+) -> tuple[DeliverablePlan, NDArray[np.float32]]:
+    """Scale a plan as its dose asks for; segments that this leaves with too few monitor units are left out."""
+    while True:
+        dose_gy = dose_of_plan(plan, influence)
+        scaled, scaled_gy = normalize(plan, dose_gy, factor(dose_gy))
+        plan = with_enough_mu(scaled)
+        if len(plan.segments) == len(scaled.segments):
+            return scaled, scaled_gy
 
 
 def normalize(

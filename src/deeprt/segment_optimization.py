@@ -2,8 +2,10 @@
 
 Sequencing fits the fluence; what the patient gets is the dose, and leaves leak. Here segments are improved by the
 objectives themselves, as in direct aperture optimization (D. M. Shepard et al., Med. Phys. 29, 1007, 2002,
-doi:10.1118/1.1477415), by the derivatives of the objectives (A. Cassioli and J. Unkelbach, Phys. Med. Biol. 58, 301,
-2013, doi:10.1088/0031-9155/58/2/301).
+doi:10.1118/1.1477415). A tip that moves opens or closes its row by (1 - transmission) · MU for every millimeter, so the
+objective's derivative by the fluence where it stands, which the adjoint influence gives, is that by the tip. All tips
+and monitor units move together along such derivatives (A. Cassioli and J. Unkelbach, Phys. Med. Biol. 58, 301,
+2013, doi:10.1088/0031-9155/58/2/301), here by L-BFGS-B and with leaf transmission.
 """
 
 from __future__ import annotations
@@ -16,19 +18,20 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from deeprt.delivery.dose_of_plan import between_jaws, segment_influence, with_segment_mu
-from deeprt.delivery.fluence import Openings, fluence_derivatives, fluence_of, segment_openings
+from deeprt.delivery.dose_of_plan import between_jaws, dose_on, segment_influence, with_segment_mu
+from deeprt.delivery.fluence import Openings, fluence_derivatives, segment_openings
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.violations import open_area_mm2
 from deeprt.dose.influence import BeamInfluence, DoseInfluence
 from deeprt.errors import InputError
 from deeprt.fluence.problem import FluenceProblem
 from deeprt.fluence.solvers import SolverSettings, solve
-from deeprt.machine import Mlc
+from deeprt.machine import Machine
 from deeprt.progress import Progress, Silent
 
 _MU_SOLVER = SolverSettings(max_iterations=100, tolerance=1e-5)
-_ROUND = 30  # iterations between two looks at the room that leaves have
+_MU_ROUNDS = 3  # segments that are left out free others; seldom more than once
+_ROUND = 30  # iterations with the same limits for every tip, which are half the ways to what it must not pass
 _TIP_SCALE_MM = 15.0  # way of a tip that counts as much as the mean monitor units; 2 and 5 mm converge more slowly
 _TOLERANCE = 1e-5  # share of the objective by which an iteration must lower it
 
@@ -69,15 +72,26 @@ def optimize_segments(
 
 def _with_fitted_mu(plan: DeliverablePlan, influence: DoseInfluence, problem: FluenceProblem) -> DeliverablePlan:
     """Fit the monitor units alone, which is a convex problem where the objectives are convex."""
-    for _ in range(3):
+    for _ in range(_MU_ROUNDS):
         operator = segment_influence(plan, influence)
         mu = torch.tensor([[s.mu for s in plan.segments]], dtype=torch.float32, device=influence.device)
-        optimum = solve(replace(problem, operator=operator, roughness=None), mu, _MU_SOLVER).fluence_mu[0].cpu().numpy()
-        enough = np.where(optimum >= plan.machine.min_segment_mu, optimum, 0.0)
-        plan = _with_mu(plan, enough.tolist())
-        if (enough == optimum).all():
+        optimum = solve(replace(problem, operator=operator, roughness=None), mu, _MU_SOLVER).fluence_mu[0]
+        plan = with_enough_mu(with_segment_mu(plan, optimum.tolist()))
+        if len(plan.segments) == optimum.numel():
             break
     return plan
+
+
+def with_enough_mu(plan: DeliverablePlan) -> DeliverablePlan:
+    """Leave out standing segments whose monitor units are below the machine's limit.
+
+    Raises
+    ------
+    InputError
+        If nothing is left of a beam.
+    """
+    least = plan.machine.min_segment_mu
+    return _with_mu(plan, [s.mu if s.moves or s.mu >= least else 0.0 for s in plan.segments])
 
 
 def _without_small(plan: DeliverablePlan) -> DeliverablePlan:
@@ -112,18 +126,20 @@ def _with_moved_leaves(
 
     def value_and_gradient(scaled: Float) -> tuple[float, Float]:
         openings = openings_at(scaled)
-        dose = plan.n_fractions * torch.stack([b.dose(o) for b, o in zip(beams, openings, strict=True)]).sum(0)
+        parts = [dose_on(b.pixels, o, plan.machine) for b, o in zip(beams, openings, strict=True)]
+        dose = plan.n_fractions * torch.stack(parts).sum(0, keepdim=True)
         by_dose = plan.n_fractions * problem.dose_gradient(dose)
         gradient = np.concatenate([b.derivatives(o, by_dose) for b, o in zip(beams, openings, strict=True)])
         return float(problem.terms_value(dose)[0]), gradient * scale
 
+    first_value, _ = value_and_gradient(start / scale)
     result = minimize(
         value_and_gradient,
         start / scale,
         jac=True,
         method="L-BFGS-B",
         bounds=np.stack([low / scale, high / scale], axis=1),
-        options={"maxiter": n_iterations, "ftol": _TOLERANCE, "gtol": 0.0, "maxcor": 20},
+        options={"maxiter": n_iterations, "ftol": _TOLERANCE * min(1.0, first_value), "gtol": 0.0, "maxcor": 20},
     )
     return _with_openings(plan, openings_at(result.x))
 
@@ -146,13 +162,13 @@ class _BeamSegments:
     ----------
     openings : of the segments as they are
     pixels : influence on fine pixels between the jaws
-    mlc : of the machine
+    machine : that delivers
     pairs : (n_moving,) leaf pairs between the jaws
     """
 
     openings: Openings
     pixels: BeamInfluence
-    mlc: Mlc
+    machine: Machine
     pairs: NDArray[np.int64]
 
     @classmethod
@@ -161,7 +177,7 @@ class _BeamSegments:
         openings, mlc = segment_openings(plan, index), plan.machine.mlc
         _, _, y1, y2 = openings.bounds_mm
         pairs = np.flatnonzero((mlc.leaf_edges_mm[1:] > y1) & (mlc.leaf_edges_mm[:-1] < y2))
-        return cls(openings, between_jaws(openings, influence, plan.machine), mlc, pairs)
+        return cls(openings, between_jaws(openings, influence, plan.machine), plan.machine, pairs)
 
     @property
     def n_variables(self) -> int:
@@ -170,7 +186,7 @@ class _BeamSegments:
     def row(self, left: Float | float, right: Float | float, mu: Float | float) -> Float:
         """Variables in a row, from what tips of all pairs, (n_segments, n_pairs), and monitor units have."""
         n = self.openings.mu.size
-        tips = [np.broadcast_to(t, (n, self.mlc.n_pairs))[:, self.pairs].ravel() for t in (left, right)]
+        tips = [np.broadcast_to(t, (n, self.machine.mlc.n_pairs))[:, self.pairs].ravel() for t in (left, right)]
         return np.concatenate([*tips, np.broadcast_to(mu, n)])
 
     def start_and_limits(self) -> tuple[Float, Float, Float]:
@@ -178,9 +194,12 @@ class _BeamSegments:
 
         What two tips must not pass is divided halfway between them, so that every tip may move by itself.
         """
-        left, right, mlc = self.openings.left_mm[:, 0], self.openings.right_mm[:, 0], self.mlc
+        left, right, mlc = self.openings.left_mm[:, 0], self.openings.right_mm[:, 0], self.machine.mlc
         left_low, left_high = _window(left, -mlc.max_position_mm, mlc.max_overtravel_mm, mlc.max_span_mm)
         right_low, right_high = _window(right, -mlc.max_overtravel_mm, mlc.max_position_mm, mlc.max_span_mm)
+        x1, x2 = self.openings.jaws_mm[0, :2]
+        stand_back = self.machine.jaws.margin_mm + mlc.tip_offset_mm  # of tips, as sequencing sets the jaws
+        left_low, right_high = np.maximum(left_low, x1 + stand_back), np.minimum(right_high, x2 - stand_back)
         middle, half = (left + right) / 2, mlc.min_gap_mm / 2
         left_high, right_low = np.minimum(left_high, middle - half), np.maximum(right_low, middle + half)
         if not mlc.interdigitation:
@@ -199,17 +218,11 @@ class _BeamSegments:
         left[:, :, self.pairs], right[:, :, self.pairs] = variables[: 2 * n * n_pairs].reshape(2, n, 1, n_pairs)
         return replace(self.openings, left_mm=left, right_mm=right, mu=variables[2 * n * n_pairs :])
 
-    def dose(self, openings: Openings) -> torch.Tensor:
-        """Dose per fraction, (1, n_voxels)."""
-        beam = self.pixels.beam
-        fluence = fluence_of(openings, self.mlc, beam.x_edges_mm, beam.y_edges_mm)
-        return self.pixels.dose(torch.from_numpy(fluence).to(self.pixels.depth_factors).reshape(1, -1))
-
     def derivatives(self, openings: Openings, by_dose: torch.Tensor) -> Float:
         """Derivatives by the variables, from those by the dose per fraction, (1, n_voxels)."""
         beam = self.pixels.beam
         by_fluence = self.pixels.adjoint(by_dose).reshape(beam.open_beamlets.shape).double().cpu().numpy()
-        return self.row(*fluence_derivatives(openings, self.mlc, beam.x_edges_mm, beam.y_edges_mm, by_fluence))
+        return self.row(*fluence_derivatives(openings, self.machine.mlc, beam.x_edges_mm, beam.y_edges_mm, by_fluence))
 
 
 def _window(tips: Float, low_mm: float, high_mm: float, span_mm: float) -> tuple[Float, Float]:

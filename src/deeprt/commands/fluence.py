@@ -34,8 +34,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument(
         "--normalize",
         choices=("wished-mean", "coverage"),
-        default="wished-mean",
-        help="scale the plan to the mean target dose of the wished dose, or to the coverage of the protocol",
+        help="scale the plan to the mean target dose of the wished dose, as if no configuration has a rule, or to the "
+        "coverage of the protocol",
     )
     add_fluence_options(command)
     shared.add_run_options(command)
@@ -48,9 +48,11 @@ def run(options: argparse.Namespace) -> int:
     from deeprt.evaluation.normalization import Normalization
     from deeprt.export import check_output_folder, versions_of
 
-    config = config_of(options, "network", PREDICT if options.dose == PREDICT else "optimize")
-    if options.normalize == "wished-mean":
+    config = config_of(options, "network", PREDICT if options.dose == PREDICT else "given")
+    if options.normalize == "wished-mean" or (options.normalize is None and config.normalization is None):
         config = replace(config, normalization=Normalization(rule="wished-mean"))
+    elif options.normalize == "coverage" and config.normalization is not None:
+        config = replace(config, normalization=replace(config.normalization, rule="coverage"))
     progress = shared.progress_of(options)
     check_output_folder(options.out, overwrite=options.overwrite, file=EVALUATION_FILE)
     case = loaded(options, config, progress)

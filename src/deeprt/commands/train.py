@@ -16,9 +16,7 @@ from deeprt.progress import Bars, Progress
 
 if TYPE_CHECKING:
     from deeprt.training.beams import FoldResult
-    from deeprt.training.dose import DoseResult
-    from deeprt.training.fluence import FluenceResult
-    from deeprt.training.loop import TrainSettings
+    from deeprt.training.loop import TrainResult, TrainSettings
 
 _Result = TypeVar("_Result")
 
@@ -32,7 +30,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="the network that proposes beams",
         description="Train a network that proposes beams, once a fold; a run that was stopped goes on.",
     )
-    beams.set_defaults(run=run)
+    beams.set_defaults(run=run_beams)
     _add_network_option(beams, ("default", "paper", "full"))
     _add_training_options(beams)
     add = beams.add_argument
@@ -96,10 +94,10 @@ def _check_release(options: argparse.Namespace) -> None:
     check_writable(file.parent)
 
 
-def run(options: argparse.Namespace) -> int:
+def run_beams(options: argparse.Namespace) -> int:
     """Train, and print a row a fold."""
     from deeprt.training.beams import DEFAULT_SETTINGS, PAPER_SETTINGS, train_beams
-    from deeprt.training.release import release_beams
+    from deeprt.training.beams_release import release_beams
 
     if options.release is not None and options.network != "default":
         raise InputError(
@@ -143,7 +141,7 @@ def run_fluence(options: argparse.Namespace) -> int:
 
     settings = _settings(options, DEFAULT_SETTINGS if options.network == "default" else PAPER_SETTINGS)
 
-    def train(device: str, progress: Progress) -> FluenceResult:
+    def train(device: str, progress: Progress) -> TrainResult:
         result = train_fluence(
             options.data,
             options.network,
@@ -167,7 +165,7 @@ def run_dose(options: argparse.Namespace) -> int:
 
     settings = _settings(options, DEFAULT_SETTINGS)
 
-    def train(device: str, progress: Progress) -> DoseResult:
+    def train(device: str, progress: Progress) -> TrainResult:
         result = train_dose(
             options.data,
             CONFIGS[options.site],
@@ -181,14 +179,12 @@ def run_dose(options: argparse.Namespace) -> int:
             release_dose(options.data, options.site, options.out, result, settings, file=options.release)
         return result
 
-    def show(result: DoseResult) -> None:
+    return _trained(options, train, lambda result: _show_losses(result, options.out))
+
+
+def _show_losses(result: TrainResult, out: Path) -> None:
+    if result.even is not None:
         print(f"Dose of even beams: validation loss {result.even:.5f}")
-        _show_losses(result, options.out)
-
-    return _trained(options, train, show)
-
-
-def _show_losses(result: FluenceResult | DoseResult, out: Path) -> None:
     print(f"Best epoch {result.best_epoch} of {result.n_epochs}: "
           f"training loss {result.training:.5f}, validation loss {result.validation:.5f}")  # fmt: skip
     print(f"Checkpoints and curve are in {out}. {shared.RESEARCH_ONLY}")

@@ -47,7 +47,7 @@ def dose_of_openings(openings: Openings, influence: BeamInfluence, machine: Mach
     machine : whose leaf edges are those of the openings' pairs
     """
     pixels = between_jaws(openings, influence, machine)
-    return _dose_on(pixels, openings, machine)
+    return dose_on(pixels, openings, machine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def segment_influence(plan: DeliverablePlan, influence: DoseInfluence) -> Segmen
                 right_mm=openings.right_mm[one],
                 jaws_mm=openings.jaws_mm[one],
             )
-            rows.append(_dose_on(pixels, one_mu, plan.machine))
+            rows.append(dose_on(pixels, one_mu, plan.machine))
     return SegmentInfluence(torch.stack(rows), influence.voxels)
 
 
@@ -131,7 +131,8 @@ def _by_leaves(low_mm: float, high_mm: float, machine: Machine, jaws_stand: bool
     return np.concatenate([*parts, [high_mm]])
 
 
-def _dose_on(pixels: BeamInfluence, openings: Openings, machine: Machine) -> Tensor:
+def dose_on(pixels: BeamInfluence, openings: Openings, machine: Machine) -> Tensor:
+    """Dose per fraction of openings, (n_voxels,), by an influence on the pixels of `between_jaws`."""
     counted = with_head_scatter(openings, machine.head_scatter)
     fluence = fluence_of(counted, machine.mlc, pixels.beam.x_edges_mm, pixels.beam.y_edges_mm)
     row = torch.from_numpy(fluence.astype(np.float32)).to(pixels.depth_factors.device).reshape(1, -1)

@@ -101,19 +101,15 @@ def fluence_of(openings: Openings, mlc: Mlc, x_edges_mm: Float, y_edges_mm: Floa
     left, right = openings.left_mm - mlc.tip_offset_mm, openings.right_mm + mlc.tip_offset_mm
     # Intervals with the same jaws, mostly all of them, share what follows from these.
     jaws, jaws_of = np.unique(openings.jaws_mm, axis=0, return_inverse=True)
-    for number, (x1, x2, y1, y2) in enumerate(jaws):
+    for number, opening in enumerate(jaws):
         intervals = np.flatnonzero(jaws_of.reshape(-1) == number)
-        columns = np.clip(x_edges_mm, x1, x2)
+        columns = np.clip(x_edges_mm, *opening[:2])
         open_mm = np.zeros((mlc.n_pairs, columns.size))
         for i in intervals:
             between = mean_beyond(left[i, 0], left[i, 1], columns) - mean_beyond(right[i, 0], right[i, 1], columns)
             open_mm += openings.mu[i] * between
         open_mu = np.diff(open_mm, axis=1) / np.diff(x_edges_mm)  # (n_pairs, n_cols)
-        rows = np.clip(mlc.leaf_edges_mm, y1, y2)
-        pair_share = coverage(rows[:-1], rows[1:], y_edges_mm).T  # (n_rows, n_pairs)
-        jaw_share = np.outer(
-            coverage(np.array([y1]), np.array([y2]), y_edges_mm)[0], np.diff(columns) / np.diff(x_edges_mm)
-        )
+        pair_share, jaw_share = _shares(opening, mlc, x_edges_mm, y_edges_mm)
         leaking_mu = mlc.transmission * openings.mu[intervals].sum()
         fluence += leaking_mu * jaw_share + (1 - mlc.transmission) * pair_share @ open_mu
     return fluence
@@ -136,11 +132,9 @@ def fluence_derivatives(
     -------
     By left and right tips, (n_intervals, n_pairs) per mm, and by monitor units, (n_intervals,)
     """
-    x1, x2, y1, y2 = openings.bounds_mm
-    rows = np.clip(mlc.leaf_edges_mm, y1, y2)
-    jaws = [coverage(np.array([y1]), np.array([y2]), y_edges_mm), coverage(np.array([x1]), np.array([x2]), x_edges_mm)]
-    jaw_share = np.outer(*jaws)
-    per_mm = (1 - mlc.transmission) * coverage(rows[:-1], rows[1:], y_edges_mm) @ (by_fluence / np.diff(x_edges_mm))
+    x1, x2 = openings.jaws_mm[0, :2]
+    pair_share, jaw_share = _shares(openings.jaws_mm[0], mlc, x_edges_mm, y_edges_mm)
+    per_mm = (1 - mlc.transmission) * pair_share.T @ (by_fluence / np.diff(x_edges_mm))
     padded, pair = np.pad(per_mm, ((0, 0), (1, 1))), np.arange(mlc.n_pairs)
 
     def under(tips_mm: Float) -> Float:
@@ -152,6 +146,14 @@ def fluence_derivatives(
     covered_mm = coverage(np.maximum(left, x1), np.minimum(right, x2), x_edges_mm) * np.diff(x_edges_mm)
     by_mu = mlc.transmission * np.sum(jaw_share * by_fluence) + np.einsum("kpc,pc->k", covered_mm, per_mm)
     return -mu * under(left), mu * under(right), by_mu
+
+
+def _shares(jaws_mm: Float, mlc: Mlc, x_edges_mm: Float, y_edges_mm: Float) -> tuple[Float, Float]:
+    """Share of each row under each leaf pair, (n_rows, n_pairs), and of each pixel between the jaws."""
+    low, high = jaws_mm[::2], jaws_mm[1::2]  # along x and y
+    rows = np.clip(mlc.leaf_edges_mm, low[1], high[1])
+    jaw_share = np.outer(coverage(low, high, y_edges_mm)[1], coverage(low, high, x_edges_mm)[0])
+    return coverage(rows[:-1], rows[1:], y_edges_mm).T, jaw_share
 
 
 def mean_beyond(start_mm: Float, end_mm: Float, at_mm: Float) -> Float:

@@ -221,9 +221,12 @@ def beyond_training(
     card: ModelCard, network: DoseNetwork, case: PatientCase, beams: Sequence[Beam], machine: Machine
 ) -> tuple[str, ...]:
     """Where a case and its beams lie outside what the network was trained on, one sentence each."""
-    notes = missing_organs(card, case)
-    at_risk = case.with_role(Role.ORGAN_AT_RISK)
-    if unknown := [s.name for s in at_risk if s.organ not in network.config.organs]:
+    notes, at_risk, known_organs = missing_organs(card, case), case.with_role(Role.ORGAN_AT_RISK), network.config.organs
+    shared = [o for o in known_organs if any(s.organ == o for s in at_risk)]
+    if 2 * len(shared) < len(known_organs):
+        only = ", ".join(shared) or "none"
+        notes += (f"Of the organs at risk that the {card.network} knows, this case has {only} only.",)
+    if unknown := [s.name for s in at_risk if s.organ not in known_organs]:
         notes += (f"The {card.network} does not know these organs at risk: {', '.join(unknown)}.",)
     highest_gy = case.targets[0].prescription_gy or 0.0
     levels = {(t.prescription_gy or 0.0) / highest_gy for t in case.targets}

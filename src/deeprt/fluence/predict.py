@@ -49,10 +49,9 @@ KIND, PAPER_KIND = "fluence network", "dual-frame U-Net"  # as in their model ca
 SHIPPED = "deepfluence.safetensors"
 
 # Where wished dose and beam model do not agree, rough changes would fit the difference, at the cost of monitor units.
-REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM, smoothness=3.0)
-# A dose of this beam model is inverted to 0.15 % of its largest or so, one that a network predicts to 1 %, one of
-# another system to 2 %. Of these the default network has learned nothing, and rough maps fit what cannot be fitted.
-OTHER_MODEL = 0.005
+_REFINEMENT = InversionSettings(n_voxels=60_000, image_pixel_mm=IMAGE_PIXEL_MM, smoothness=3.0)
+# Of doses that are not of this beam model the default network has learned nothing, and rough maps would fit what cannot
+# be fitted.
 _OTHER_MODEL_SMOOTHNESS, _OTHER_MODEL_REFINEMENTS = 20.0, 10
 
 
@@ -91,16 +90,19 @@ def predict_fluence(
     card, asked = network_of(network)
     inversion = invert(case, beams, machine, wished_gy, device=str(influence.device))
     report.step("fluence", 0.4, "prediction")
-    source, notes = card.network, tuple[str, ...]()
+    source, notes = card.network, beyond_training(card, case, beams, machine)
     if isinstance(asked, DualFrameNetwork):
-        maps_mu = _by_views(asked, case, beams, inversion, wished_gy)
-    elif inversion.misfit <= OTHER_MODEL:
+        fmu = view_maps(asked.to(inversion.features.device), case, beams, wished_gy)
+        maps_mu = fmu * torch.from_numpy(monitor_units(inversion, fmu)).to(fmu)[:, None, None]
+    elif inversion.is_of_this_model:
         maps_mu = corrected_maps(asked, inversion)
     else:
-        maps_mu, n_refinements = inversion.to_maps(inversion.fluence_mu), max(n_refinements, _OTHER_MODEL_REFINEMENTS)
+        maps_mu = inversion.to_maps(inversion.fluence_mu)
+        n_refinements = max(n_refinements, _OTHER_MODEL_REFINEMENTS)
         source, notes = "dose inversion", (_not_asked(card, inversion, n_refinements),)
     problem, fluence = inversion.problem, inversion.to_fluence(maps_mu)
     if n_refinements > 0:
+        source += f", {n_refinements} refinements"
         report.step("fluence", 0.6, f"{n_refinements} refinements")
         problem, fluence = refined(case, machine, wished_gy, inversion, fluence, n_refinements)
         maps_mu = inversion.to_maps(fluence)
@@ -111,18 +113,15 @@ def predict_fluence(
         fluence_mu=tuple(m.cpu().numpy().astype(np.float64) for m in own),
         dose_gy=influence.to_volume(case.n_fractions * influence.dose(row)[0]),
         objective=float((problem.dose(fluence)[0] - wished_of(problem)).square().mean()),
-        history=(),
-        converged=True,
-        source=f"{source}, {n_refinements} refinements" if n_refinements else source,
-        notes=notes,
-    )
+        history=(), converged=True, source=source, notes=notes,
+    )  # fmt: skip
 
 
 def _not_asked(card: ModelCard, inversion: Inversion, n_refinements: int) -> str:
     return (
-        f"No fluence of these beams was found to give the wished dose to better than {100 * inversion.misfit:.1f} % of "
-        f"its largest (root mean square), so it does not come from this beam model, of which alone the {card.network} "
-        f"has learned; smooth maps were fitted to it instead, by {n_refinements} refinements."
+        f"These beams come no nearer to the wished dose than {100 * inversion.misfit:.1f} % of its largest (root mean "
+        f"square). Check their angles, if it is of DeepRT's beam model, of which alone the {card.network} has learned; "
+        f"it was not asked, and smooth maps were fitted by {n_refinements} refinements."
     )
 
 
@@ -142,10 +141,11 @@ def refined(
     -------
     The problem that the iterations bring nearer to its optimum, and the fluence
     """
-    of_other_model = inversion.misfit > OTHER_MODEL
-    settings = replace(REFINEMENT, smoothness=_OTHER_MODEL_SMOOTHNESS) if of_other_model else REFINEMENT
+    settings = _REFINEMENT
+    if not inversion.is_of_this_model:
+        settings = replace(_REFINEMENT, smoothness=_OTHER_MODEL_SMOOTHNESS)
     problem = inversion_problem(case, inversion.beams, machine, wished_gy, settings, device=str(fluence_mu.device))
-    if not of_other_model and problem.roughness is not None:
+    if inversion.is_of_this_model and problem.roughness is not None:
         problem = replace(problem, roughness=replace(problem.roughness, origin=fluence_mu))
     return problem, mimicked(problem, fluence_mu, n_refinements)
 
@@ -200,7 +200,7 @@ def _check_dose(case: PatientCase, wished_gy: NDArray[np.float32]) -> None:
             f"The wished dose is zero inside '{case.external.name}'; give the dose of a plan of this case."
         )
     for target in case.targets:
-        if not np.median(wished_gy[target.fraction > 0.5]) > 0:
+        if not np.average(wished_gy, weights=target.fraction) > 0:
             raise InputError(f"The wished dose does not reach '{target.name}'; give the dose of a plan of this case.")
 
 
@@ -224,18 +224,16 @@ def _jaws_box(jaws: Tensor, step: int) -> slice:
     return slice(int(n_pixels / 2 - half), int(n_pixels / 2 + half))
 
 
-def _by_views(
+def view_maps(
     network: DualFrameNetwork,
     case: PatientCase,
     beams: Sequence[Beam],
-    inversion: Inversion,
     wished_gy: NDArray[np.float32],
 ) -> Tensor:
-    """Maps of the paper's network, (n_beams, n_pixels, n_pixels) MU: one beam at a time, then monitor units."""
-    views, device = case_views(network.config, case, wished_gy), inversion.features.device
+    """Maps of the paper's network, (n_beams, n_pixels, n_pixels) fluence per monitor unit: one beam at a time."""
+    views, device = case_views(network.config, case, wished_gy), next(network.parameters()).device
     with torch.inference_mode():
-        fmu = torch.cat([network.to(device)(views.of(beam)[None].to(device)) for beam in beams]).clamp(min=0)
-    return fmu * torch.from_numpy(monitor_units(inversion, fmu)).to(fmu)[:, None, None]
+        return torch.cat([network(views.of(beam)[None].to(device)) for beam in beams]).clamp(min=0)
 
 
 def monitor_units(inversion: Inversion, fmu: Tensor) -> NDArray[np.float64]:

@@ -103,14 +103,16 @@ def _lbfgsb(
         history.append(float(intermediate_result.fun))  # type: ignore[attr-defined]
         on_iteration(len(history), history[-1])
 
+    first = (start[0].cpu().numpy() / scale).astype(np.float64)
+    tolerance = settings.tolerance * min(1.0, value_and_gradient(first)[0])  # SciPy's is absolute below 1
     result = minimize(
         value_and_gradient,
-        (start[0].cpu().numpy() / scale).astype(np.float64),
+        first,
         jac=True,
         method="L-BFGS-B",
         bounds=[(0, None) if free else (0, 0) for free in _allowed(problem, start)[0].tolist()],
         callback=record,
-        options={"maxiter": settings.max_iterations, "ftol": settings.tolerance, "gtol": 0.0, "maxcor": 20},
+        options={"maxiter": settings.max_iterations, "ftol": tolerance, "gtol": 0.0, "maxcor": 20},
     )
     best = torch.from_numpy((result.x * scale).astype(np.float32))[None].to(start.device)
     # Status 2: the line search met the limit of float32, which is as converged as it gets.

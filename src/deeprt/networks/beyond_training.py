@@ -56,8 +56,10 @@ def other_beams(card: ModelCard, beams: Sequence[Beam], machine: Machine) -> tup
 
 def targets_extent_mm(case: PatientCase) -> NDArray[np.float64]:
     """Box around the prescribed targets along L, P and S, (3,)."""
-    points = case.grid.points_lps(np.flatnonzero(union("targets", case.targets).fraction >= 0.5))
-    return np.asarray(np.ptp(points, axis=0) + case.grid.spacing_mm)
+    share = union("targets", case.targets).fraction
+    points = case.grid.points_lps(np.flatnonzero(share >= min(0.5, share.max())))
+    voxel_mm = np.abs(case.grid.index_to_lps[:3, :3]).max(axis=1)
+    return np.asarray(np.ptp(points, axis=0) + voxel_mm)
 
 
 def _has_learned(card: ModelCard) -> str:

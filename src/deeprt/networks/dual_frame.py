@@ -210,15 +210,3 @@ def fluence_loss(predicted: Tensor, wished: Tensor, *, data_range: float) -> Ten
     """
     dissimilarity = 1 - ssim(predicted, wished, data_range=data_range).mean()
     return dissimilarity + (predicted.double() - wished.double()).abs().mean() / data_range
-
-
-@torch.no_grad()
-def clip_kernel_gradients(network: nn.Module, *, limit: float = 1e-4) -> None:
-    """Scale down, in place, the gradient of every weight tensor whose Euclidean norm is larger than a limit.
-
-    The paper clips "the norm of the gradient of each kernel", which is read here as a layer's whole weight tensor;
-    biases, scales and normalizations count as kernels too. Gradients that are smaller stay as they are.
-    """
-    for parameter in network.parameters():
-        if parameter.grad is not None:
-            parameter.grad *= (limit / parameter.grad.norm()).clamp(max=1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from deeprt.case import PatientCase
 from deeprt.cohort.labels import LabelSettings, PatientLabels, label_patient, read_labels, write_labels
+from deeprt.cohort.openkbp import is_openkbp
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
 from deeprt.config import DEFAULT_MACHINE, PlanningConfig, from_plain
 from deeprt.errors import InputError
@@ -28,6 +29,7 @@ _Kept = TypeVar("_Kept")
 
 Split = Literal["development", "test"]
 COHORT_FILE, LABELS_FOLDER = "cohort.json", "labels"
+_VALIDATION_SHARE = 0.1  # of the development patients, where there are no folds
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class CohortPatient:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"Patient {self.id}: the seed must not be negative, got {self.seed}.")
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the patient is drawn, not real."""
+        return self.source.startswith("virtual:")
+
+    @property
+    def is_openkbp(self) -> bool:
+        """Whether the patient is one of OpenKBP."""
+        return is_openkbp(Path(self.source))
 
     def load(self, spacing_mm: float = 3.0) -> PatientCase:
         """Read or make the patient, with prescriptions, on a grid of these voxels.
@@ -103,6 +115,25 @@ class Cohort:
     def of(self, split: Split) -> tuple[CohortPatient, ...]:
         """Patients of a split, in order."""
         return tuple(p for p in self.patients if p.split == split)
+
+    def patient(self, patient_id: str) -> CohortPatient:
+        """The patient of an id.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        for patient in self.patients:
+            if patient.id == patient_id:
+                return patient
+        raise InputError(f"The cohort has no patient '{patient_id}'.")
+
+    def training_and_validation(self) -> tuple[tuple[CohortPatient, ...], tuple[CohortPatient, ...]]:
+        """Training and validation patients: the last tenth of the development patients, one at least, validates."""
+        development = self.of("development")
+        n_validation = max(1, round(_VALIDATION_SHARE * len(development)))
+        return development[:-n_validation], development[-n_validation:]
 
     def folds(self, n_folds: int) -> Iterator[tuple[tuple[CohortPatient, ...], tuple[CohortPatient, ...]]]:
         """Rolling folds of the development patients: training and validation patients of each.

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from deeprt.beams import Beam, place_beams
 from deeprt.case import PatientCase
-from deeprt.cohort.openkbp import is_openkbp, read_openkbp, read_openkbp_dose
+from deeprt.cohort.openkbp import read_openkbp, read_openkbp_dose
 from deeprt.errors import InputError
 from deeprt.files import read_arrays, write_arrays
 from deeprt.fluence.dose_prediction import dose_inputs, sampled
@@ -130,8 +130,8 @@ def planned_case(folder: Path, patient: CohortPatient, plans: ReferenceSettings)
     InputError
         If there is no reference plan of these settings.
     """
-    source = Path(patient.source)
-    if is_openkbp(source):
+    if patient.is_openkbp:
+        source = Path(patient.source)
         case, machine, dose_gy = read_openkbp(source), read_machine(OPENKBP_MACHINE), read_openkbp_dose(source)
         beams = place_beams(case, equispaced_angles(OPENKBP_BEAMS), machine)
         # The data set cuts the dose to zero outside the voxels that it says can get any.
@@ -166,15 +166,6 @@ def dose_volumes(
         tuple(torch.from_numpy(f[name]) for f in found) for name in ("features", "dose", "weight")
     )
     return DoseVolumes(features, dose, weight)
-
-
-def dose_score(predicted_gy: Volume, dose_gy: Volume, possible: NDArray[np.bool_]) -> float:
-    """The dose score of OpenKBP for one patient, Gy: mean absolute error over the voxels that can get dose.
-
-    A. Babier et al., Med. Phys. 48, 5549 (2021), doi:10.1002/mp.14845. The challenge's score is the mean
-    over patients.
-    """
-    return float(np.abs(predicted_gy - dose_gy)[possible].mean(dtype=np.float64))
 
 
 def _file(folder: Path, config: DoseConfig, plans: ReferenceSettings, patient: CohortPatient) -> Path:

@@ -8,18 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import deeprt
-from deeprt.cohort.openkbp import is_openkbp
 from deeprt.fluence.dose_prediction import KIND
 from deeprt.machine_file import read_machine
 from deeprt.networks.beyond_training import COPLANAR
 from deeprt.networks.checkpoint import ModelCard, load_training_state, save_checkpoint
 from deeprt.training.cohort import CohortPatient, read_cohort
-from deeprt.training.dose import CONFIGS, DoseResult, Site, new_network
+from deeprt.training.commit import commit_of_code
+from deeprt.training.dose import CONFIGS, Site, new_network
 from deeprt.training.dose_data import OPENKBP_BEAMS, OPENKBP_MACHINE, TARGET_WEIGHT
-from deeprt.training.fluence import split
-from deeprt.training.loop import BEST, TrainSettings
+from deeprt.training.loop import BEST, TrainResult, TrainSettings
 from deeprt.training.reference_plans import ReferenceSettings, read_all_plans, reference_case
-from deeprt.training.release import budget_text, commit_of_code, seen_in
+from deeprt.training.release import PLANS_LIMIT, VIRTUAL_LIMIT, budget_text, plans_text, seen_in
 
 LIMITS = (
     "For research, not for clinical use.",
@@ -28,13 +27,11 @@ LIMITS = (
     "named here.",
     "To organs at risk that it does not know it gives the dose of any other tissue.",
 )
-VIRTUAL_LIMIT = "It has seen virtual patients only."
-PLANS_LIMIT = "It imitates plans of DeepRT's optimizer for drawn preferences, not those of a physician."
 OPENKBP_LIMIT = "It imitates the doses of one data set, whose machine and planning system are not those of DeepRT."
 
 
 def release_dose(
-    data: Path, site: Site, out: Path, result: DoseResult, settings: TrainSettings, *, file: Path
+    data: Path, site: Site, out: Path, result: TrainResult, settings: TrainSettings, *, file: Path
 ) -> ModelCard:
     """Write a network with the weights of its best epoch, in half precision, and its card.
 
@@ -46,11 +43,12 @@ def release_dose(
     """
     cohort, plans, network = read_cohort(data), ReferenceSettings(), new_network(CONFIGS[site], settings.seed)
     network.load_state_dict(load_training_state(out / BEST)["network"])
-    training, validation = split(cohort)
-    seen = seen_in(p.load() if _is_openkbp(p) else reference_case(p, plans) for p in training)
-    n_beams = {OPENKBP_BEAMS if _is_openkbp(p) else read_all_plans(data, plans, [p])[0].n_beams for p in training}
-    energies_mv = {read_machine(OPENKBP_MACHINE if _is_openkbp(p) else plans.machine).energy_mv for p in training}
-    all_virtual = all(_is_virtual(p) for p in training)
+    training, validation = cohort.training_and_validation()
+    assert result.even is not None  # `train_dose` finds it
+    seen = seen_in(p.load() if p.is_openkbp else reference_case(p, plans) for p in training)
+    n_beams = {OPENKBP_BEAMS if p.is_openkbp else read_all_plans(data, plans, [p])[0].n_beams for p in training}
+    energies_mv = {read_machine(OPENKBP_MACHINE if p.is_openkbp else plans.machine).energy_mv for p in training}
+    all_virtual = all(p.is_virtual for p in training)
     card = ModelCard(
         network=KIND,
         config=asdict(network.config),
@@ -82,19 +80,13 @@ def release_dose(
 
 
 def _data(patients: Sequence[CohortPatient], plans: ReferenceSettings) -> str:
-    """What the patients and their doses are, with the licence of those that are not ours."""
-    n_openkbp = sum(_is_openkbp(p) for p in patients)
-    parts = []
-    if n_planned := len(patients) - n_openkbp:
-        parts.append(
-            f"{n_planned} patients, {sum(_is_virtual(p) for p in patients)} of them virtual, a reference plan each: "
-            f"{plans.prescription_gy:g} Gy in {plans.n_fractions} fractions to the union of the targets, "
-            f"{plans.machine}, {min(plans.n_beams)} to {max(plans.n_beams)} equispaced beams, sliding window."
-        )
-    if n_openkbp:
+    """What the patients and their doses are, with the license of those that are not ours."""
+    planned = [p for p in patients if not p.is_openkbp]
+    parts = [plans_text(planned, plans)] if planned else []
+    if n_openkbp := len(patients) - len(planned):
         parts.append(
             f"{n_openkbp} head-and-neck patients of OpenKBP with their doses: 70, 63 and 56 Gy in 35 fractions, "
-            f"{OPENKBP_BEAMS} equispaced beams of 6 MV, even beams by {OPENKBP_MACHINE}. Licence of the data: MIT, "
+            f"{OPENKBP_BEAMS} equispaced beams of 6 MV, even beams by {OPENKBP_MACHINE}. License of the data: MIT, "
             "A. Babier et al., Med. Phys. 48, 5549 (2021), doi:10.1002/mp.14845."
         )
     return " ".join(parts)
@@ -102,18 +94,10 @@ def _data(patients: Sequence[CohortPatient], plans: ReferenceSettings) -> str:
 
 def _limits(training: Sequence[CohortPatient]) -> tuple[str, ...]:
     limits: tuple[str, ...] = LIMITS
-    if all(_is_virtual(p) for p in training):
+    if all(p.is_virtual for p in training):
         limits += (VIRTUAL_LIMIT,)
-    if not all(_is_openkbp(p) for p in training):
+    if not all(p.is_openkbp for p in training):
         limits += (PLANS_LIMIT,)
-    if any(_is_openkbp(p) for p in training):
+    if any(p.is_openkbp for p in training):
         limits += (OPENKBP_LIMIT,)
     return limits
-
-
-def _is_virtual(patient: CohortPatient) -> bool:
-    return patient.source.startswith("virtual:")
-
-
-def _is_openkbp(patient: CohortPatient) -> bool:
-    return is_openkbp(Path(patient.source))

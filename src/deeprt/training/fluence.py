@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from deeprt.config import read_settings
-from deeprt.files import write_whole
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
 from deeprt.networks.fluence_network import FluenceNetwork
 from deeprt.progress import Progress, Silent
-from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
+from deeprt.training.cohort import CohortPatient, read_cohort
 from deeprt.training.fluence_data import BeamViews, InvertedMaps, beam_views, inverted_maps, prepare_inversions
-from deeprt.training.loop import RESULT_FILE, TrainSettings, claim, train
+from deeprt.training.loop import RESULT_FILE, TrainResult, TrainSettings, claim, keep_result, train
 from deeprt.training.reference_plans import ReferenceSettings, read_all_plans
 
 FluenceNetworkName = Literal["default", "paper", "dose-only", "reversed"]
@@ -32,24 +30,6 @@ PAPER_SETTINGS = TrainSettings(
     epochs=100, steps_per_epoch=7720, batch=15, rate=1e-3, rate_drop=0.8, drop_epochs=10, clip=1e-4, patience=100
 )
 DEFAULT_SETTINGS = TrainSettings(epochs=40, steps_per_epoch=150, batch=14, rate=1e-3, final_rate=0.02, patience=40)
-_VALIDATION_SHARE = 0.1  # of the development patients
-
-
-@dataclass(frozen=True)
-class FluenceResult:
-    """How a training ended; losses of the best epoch's weights.
-
-    Parameters
-    ----------
-    best_epoch, n_epochs : that of the least validation loss, and how many there were
-    seconds : of training
-    """
-
-    best_epoch: int
-    n_epochs: int
-    seconds: float
-    training: float
-    validation: float
 
 
 def new_network(name: FluenceNetworkName, seed: int) -> FluenceNetwork | DualFrameNetwork:
@@ -61,13 +41,6 @@ def new_network(name: FluenceNetworkName, seed: int) -> FluenceNetwork | DualFra
     return DualFrameNetwork(PAPER_CONFIGS[name], generator=torch.Generator().manual_seed(seed))
 
 
-def split(cohort: Cohort) -> tuple[tuple[CohortPatient, ...], tuple[CohortPatient, ...]]:
-    """Training and validation patients: the last tenth of the development patients, one at least, validates."""
-    development = cohort.of("development")
-    n_validation = max(1, round(_VALIDATION_SHARE * len(development)))
-    return development[:-n_validation], development[-n_validation:]
-
-
 def train_fluence(
     data: Path,
     name: FluenceNetworkName,
@@ -77,7 +50,7 @@ def train_fluence(
     n_jobs: int = 1,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> FluenceResult:
+) -> TrainResult:
     """Train a network on the reference plans of a cohort's development patients; one that was stopped goes on.
 
     Parameters
@@ -89,15 +62,12 @@ def train_fluence(
     about = {"network": name, "settings": asdict(settings), "plans": plans.digest(), "cohort": asdict(cohort)}
     claim(out, about)
     if (out / RESULT_FILE).exists():
-        return read_settings(FluenceResult, out / RESULT_FILE)
-    patients = split(cohort)
+        return read_settings(TrainResult, out / RESULT_FILE)
+    patients = cohort.training_and_validation()
     training, validation = (fluence_data(name, data, plans, own, n_jobs=n_jobs, report=report) for own in patients)
     network = new_network(name, settings.seed)
     epochs = train(network, training, validation, settings, out, device=device, progress=report)
-    best = min(epochs, key=lambda e: e.validation)
-    result = FluenceResult(best.number, len(epochs), epochs[-1].seconds, best.training, best.validation)
-    write_whole(out / RESULT_FILE, json.dumps(asdict(result), indent=1))
-    return result
+    return keep_result(out, epochs)
 
 
 def fluence_data(

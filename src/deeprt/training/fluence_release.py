@@ -13,17 +13,17 @@ from deeprt.networks.beyond_training import COPLANAR
 from deeprt.networks.checkpoint import ModelCard, load_training_state, save_checkpoint
 from deeprt.progress import Silent
 from deeprt.training.cohort import read_cohort
-from deeprt.training.fluence import FluenceNetworkName, FluenceResult, fluence_data, new_network, split
-from deeprt.training.loop import BEST, TrainSettings, evaluate_loss
+from deeprt.training.commit import commit_of_code
+from deeprt.training.fluence import FluenceNetworkName, fluence_data, new_network
+from deeprt.training.loop import BEST, TrainResult, TrainSettings, evaluate_loss
 from deeprt.training.reference_plans import ReferenceSettings
-from deeprt.training.release import budget_text, commit_of_code, seen_in
+from deeprt.training.release import PLANS_LIMIT, VIRTUAL_LIMIT, budget_text, plans_text, seen_in, site_of
 
 LIMITS = (
     "For research, not for clinical use.",
-    "It has seen virtual patients only, and doses of the engine that it inverts; a dose of another system agrees less "
-    "with the model of the beam.",
-    "It has seen maps of sliding-window beams of one machine, equispaced and coplanar, for targets with pelvic nodes.",
-    "It imitates plans of DeepRT's optimizer for drawn preferences, not those of a physician.",
+    "It has seen doses of the engine that it inverts; a dose of another system agrees less with the model of the beam.",
+    "It has seen maps of sliding-window beams of one machine, equispaced and coplanar.",
+    PLANS_LIMIT,
 )
 
 
@@ -31,7 +31,7 @@ def release_fluence(
     data: Path,
     name: FluenceNetworkName,
     out: Path,
-    result: FluenceResult,
+    result: TrainResult,
     settings: TrainSettings,
     *,
     file: Path,
@@ -45,15 +45,13 @@ def release_fluence(
     """
     cohort, plans, network = read_cohort(data), ReferenceSettings(), new_network(name, settings.seed)
     network.load_state_dict(load_training_state(out / BEST)["network"])
-    training, validation = split(cohort)
+    training, validation = cohort.training_and_validation()
     test = fluence_data(name, data, plans, cohort.of("test"), n_jobs=1, report=Silent())
     seen = seen_in(p.load() for p in training)
     card = ModelCard(
         network=KIND if name == "default" else PAPER_KIND,
         config=asdict(network.config),
-        data=f"{len(cohort.patients)} virtual prostate patients with nodal targets (seed of the cohort in its file), a "
-        f"reference plan each: {plans.prescription_gy:g} Gy in {plans.n_fractions} fractions, {plans.machine}, "
-        f"{min(plans.n_beams)} to {max(plans.n_beams)} equispaced beams, sliding window.",
+        data=plans_text(cohort.patients, plans),
         split=f"By patient: {len(training)} for training, {len(validation)} for validation, "
         f"{len(cohort.of('test'))} for test.",
         budget=budget_text(result, settings),
@@ -62,11 +60,11 @@ def release_fluence(
             "validation_loss": result.validation,
             "test_loss": evaluate_loss(network, test, range(len(test))),
         },
-        limits=LIMITS,
+        limits=(*LIMITS, VIRTUAL_LIMIT) if all(p.is_virtual for p in training) else LIMITS,
         trained=datetime.date.today().isoformat(),
         commit=commit_of_code(),
         code_version=deeprt.__version__,
-        site="virtual prostate with nodes",
+        site=site_of(training),
         organs=seen.organs,
         n_beams_max=max(plans.n_beams),
         candidates=COPLANAR,

@@ -24,7 +24,6 @@ from deeprt.config import from_plain
 from deeprt.errors import InputError
 from deeprt.files import write_whole
 from deeprt.networks.checkpoint import load_training_state, save_training_state
-from deeprt.networks.dual_frame import clip_kernel_gradients
 from deeprt.progress import Progress, Silent
 
 logger = logging.getLogger(__name__)
@@ -84,6 +83,16 @@ class TrainSettings:
             raise InputError("Training: budget_s, clip and seed must not be negative, drop_epochs be at least 1.")
 
 
+class Stateful(Protocol):
+    """Part of a training whose state is saved."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state; empty if there is none."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Take up a state."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What one epoch gave: mean losses, and the training time so far."""
@@ -92,6 +101,27 @@ class Epoch:
     training: float
     validation: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended; losses of the best epoch's weights.
+
+    Parameters
+    ----------
+    best_epoch, n_epochs : that of the least validation loss, and how many there were
+    seconds : of training
+    training : mean over what was drawn, augmented
+    validation : mean over the validation data
+    even : validation loss of the dose of even beams, of dose networks only
+    """
+
+    best_epoch: int
+    n_epochs: int
+    seconds: float
+    training: float
+    validation: float
+    even: float | None = None
 
 
 def train(
@@ -118,7 +148,8 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), settings.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: _rate_share(epoch, settings))
     scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
-    epochs = _resume(folder, network, optimizer, schedule, scaler, settings)
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    epochs = _resume(folder, parts, settings)
     looked_at = some_states(len(validation), settings.n_validation, settings.seed)
     while not _is_done(epochs, settings):
         number, start = len(epochs) + 1, time.perf_counter()
@@ -142,9 +173,9 @@ def train(
             raise InputError(f"The training diverged in epoch {number}; lower the rate.")
         if epochs[-1].validation == min(e.validation for e in epochs):
             save_training_state(folder / BEST, {"network": network.state_dict(), "epoch": number})
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-        state |= {"schedule": schedule.state_dict(), "scaler": scaler.state_dict(), "settings": asdict(settings)}
-        save_training_state(folder / LAST, {**state, "epochs": [asdict(e) for e in epochs]})
+        state = {name: part.state_dict() for name, part in parts.items()}
+        about = {"settings": asdict(settings), "epochs": [asdict(e) for e in epochs]}
+        save_training_state(folder / LAST, {**state, **about})
         _write_curve(folder / CURVE, epochs)
         logger.info("Epoch %d: training %.5f, validation %.5f", number, epochs[-1].training, epochs[-1].validation)
     network.load_state_dict(load_training_state(folder / BEST)["network"])
@@ -163,6 +194,27 @@ def _descend(
         clip_kernel_gradients(network, limit=clip)
     scaler.step(optimizer)
     scaler.update()
+
+
+@torch.no_grad()
+def clip_kernel_gradients(network: nn.Module, *, limit: float = 1e-4) -> None:
+    """Scale down, in place, the gradient of every weight tensor whose Euclidean norm is larger than a limit.
+
+    H. Lee et al., Sci. Rep. 9, 15671 (2019), doi:10.1038/s41598-019-52262-x, clip "the norm of the gradient of each
+    kernel", which is read here as a layer's whole weight tensor; biases, scales and normalizations count as kernels
+    too. Gradients that are smaller stay as they are.
+    """
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            parameter.grad *= (limit / parameter.grad.norm()).clamp(max=1)
+
+
+def keep_result(folder: Path, epochs: Sequence[Epoch], *, even: float | None = None) -> TrainResult:
+    """Write how a training ended."""
+    best = min(epochs, key=lambda e: e.validation)
+    result = TrainResult(best.number, len(epochs), epochs[-1].seconds, best.training, best.validation, even)
+    write_whole(folder / RESULT_FILE, json.dumps(asdict(result), indent=1))
+    return result
 
 
 def claim(folder: Path, about: Mapping[str, Any]) -> None:
@@ -239,9 +291,8 @@ def _is_done(epochs: Sequence[Epoch], settings: TrainSettings) -> bool:
     return len(epochs) >= settings.epochs or in_vain >= settings.patience or spent
 
 
-def _resume(folder: Path, network: nn.Module, *parts: Any) -> list[Epoch]:
+def _resume(folder: Path, parts: Mapping[str, Stateful], settings: TrainSettings) -> list[Epoch]:
     """Take up the state of a stopped run, if there is one; otherwise begin the folder."""
-    *stateful, settings = parts
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / LAST).exists():
         return []
@@ -250,8 +301,7 @@ def _resume(folder: Path, network: nn.Module, *parts: Any) -> list[Epoch]:
         raise InputError(f"'{folder}' has {LAST} but no {BEST}; remove the folder to begin anew.")
     if TrainSettings(**state["settings"]) != settings:  # a run of an earlier version may not know all of them
         raise InputError(f"'{folder}' holds a run of other settings; choose another folder, or remove it.")
-    network.load_state_dict(state["network"])
-    for name, part in zip(("optimizer", "schedule", "scaler"), stateful, strict=True):
+    for name, part in parts.items():
         if state[name]:  # a scaler has no state on a CPU, where the run may have begun
             part.load_state_dict(state[name])
     return [Epoch(**e) for e in state["epochs"]]
@@ -260,6 +310,6 @@ def _resume(folder: Path, network: nn.Module, *parts: Any) -> list[Epoch]:
 def _write_curve(file: Path, epochs: Sequence[Epoch]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("epoch", "training_mse", "validation_mse", "seconds"))
+    writer.writerow(("epoch", "training_loss", "validation_loss", "seconds"))
     writer.writerows((e.number, f"{e.training:.6g}", f"{e.validation:.6g}", f"{e.seconds:.1f}") for e in epochs)
     write_whole(file, text.getvalue())

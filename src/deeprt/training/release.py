@@ -1,34 +1,22 @@
-"""From a training to a network that others can use: weights, and a card that says what they are worth."""
+"""What the cards of released networks have in common: what was seen in training, on which plans, at what budget."""
 
 from __future__ import annotations
 
-import datetime
-import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-import deeprt
 from deeprt.case import PatientCase
-from deeprt.networks.angle_network import AngleNetwork
 from deeprt.networks.beyond_training import targets_extent_mm
-from deeprt.networks.checkpoint import ModelCard, save_checkpoint
-from deeprt.orientation.network_prediction import KIND
 from deeprt.structures import Role
-from deeprt.training.beams import FoldResult, trained_network
-from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
-from deeprt.training.dose import DoseResult
-from deeprt.training.fluence import FluenceResult
-from deeprt.training.loop import TrainSettings
+from deeprt.training.beams import FoldResult
+from deeprt.training.cohort import CohortPatient
+from deeprt.training.loop import TrainResult, TrainSettings
+from deeprt.training.reference_plans import ReferenceSettings
 
-LIMITS = (
-    "For research, not for clinical use.",
-    "It predicts what column generation would choose for the paper's quadratic objective, not what a physician would.",
-    "It has seen no patient, machine or number of beams but those named here.",
-    "Collisions, couch and immobilization devices are not seen by it.",
-)
+VIRTUAL_LIMIT = "It has seen virtual patients only."
+PLANS_LIMIT = "It imitates plans of DeepRT's optimizer for drawn preferences, not those of a physician."
 
 
 @dataclass(frozen=True)
@@ -47,59 +35,6 @@ class Seen:
     prescription_levels: tuple[float, ...]
 
 
-def release_beams(
-    data: Path, out: Path, results: Sequence[FoldResult], settings: TrainSettings, *, n_folds: int, file: Path
-) -> ModelCard:
-    """Write the default network of the fold with the least validation loss, in half precision, and its card.
-
-    Parameters
-    ----------
-    data, out, settings, n_folds : of `deeprt.training.beams.train_beams`, which gave the results
-    file : to write, ending in ``.safetensors``; one that is there is replaced
-    """
-    cohort, best = read_cohort(data), min(results, key=lambda r: r.validation_best)
-    network = trained_network(out, "default", best.fold)
-    assert isinstance(network, AngleNetwork)
-    training, validation = list(cohort.folds(n_folds))[best.fold - 1]
-    least = "" if len(results) == 1 else f", that with the least validation loss of {len(results)} trained"
-    evaluated = f"{best.n_evaluated} states drawn from each part" if best.n_evaluated else "all states of each part"
-    seen = seen_in(p.load() for p in training)
-    card = ModelCard(
-        network=KIND,
-        config=asdict(network.config),
-        data=_data(cohort, training),
-        split=f"By patient: {len(training)} for training, {len(validation)} for validation (fold {best.fold} of "
-        f"{n_folds}{least}), {len(cohort.of('test'))} for test. The metrics are of {evaluated}.",
-        budget=budget_text(best, settings),
-        metrics={
-            "training_mse": best.training_best,
-            "validation_mse": best.validation_best,
-            "test_mse": best.test_best,
-        },
-        limits=LIMITS,
-        trained=datetime.date.today().isoformat(),
-        commit=commit_of_code(),
-        code_version=deeprt.__version__,
-        site="virtual prostate" if all(p.source.startswith("virtual:") for p in training) else "the cohort's",
-        organs=seen.organs,
-        n_beams_max=cohort.labels.scenarios.n_beams,
-        candidates=cohort.labels.selection.candidates,
-        extent_mm=seen.extent_mm,
-    )
-    return save_checkpoint(file, network, card)
-
-
-def _data(cohort: Cohort, training: Sequence[CohortPatient]) -> str:
-    virtual = sum(p.source.startswith("virtual:") for p in cohort.patients)
-    scenarios = cohort.labels.scenarios
-    n_states = len(training) * (scenarios.n_runs * scenarios.n_beams + scenarios.n_starts)
-    return (
-        f"{len(cohort.patients)} patients, {virtual} of them virtual; {scenarios.n_runs} runs of {scenarios.n_beams} "
-        f"beams and {scenarios.n_starts} random starts a patient, labeled by column generation on machine "
-        f"{cohort.machine}; {n_states} states for training."
-    )
-
-
 def seen_in(cases: Iterable[PatientCase]) -> Seen:
     """Go through the cases of a training."""
     boxes, organs, levels = [], [], set()
@@ -112,19 +47,23 @@ def seen_in(cases: Iterable[PatientCase]) -> Seen:
     return Seen((x, y, z), tuple(sorted(set.intersection(*organs))), tuple(sorted(levels)))
 
 
-def budget_text(result: FoldResult | FluenceResult | DoseResult, settings: TrainSettings) -> str:
+def budget_text(result: FoldResult | TrainResult, settings: TrainSettings) -> str:
     """What a training took, in words."""
     return (
-        f"{result.n_epochs} epochs of {settings.steps_per_epoch} batches of {settings.batch}, "
-        f"{result.seconds:.0f} s of training; best epoch {result.best_epoch}; seed {settings.seed}."
+        f"{result.n_epochs} epochs of {settings.steps_per_epoch} batches of {settings.batch}, Adam with rate "
+        f"{settings.rate:g}, {result.seconds:.0f} s of training; best epoch {result.best_epoch}; seed {settings.seed}."
     )
 
 
-def commit_of_code() -> str:
-    """Commit of the checkout the code runs from; empty where it is none."""
-    folder = Path(__file__).parent
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+def plans_text(patients: Sequence[CohortPatient], plans: ReferenceSettings) -> str:
+    """Patients with reference plans, in words."""
+    return (
+        f"{len(patients)} patients, {sum(p.is_virtual for p in patients)} of them virtual, a reference plan each: "
+        f"{plans.prescription_gy:g} Gy in {plans.n_fractions} fractions to the union of the targets, "
+        f"{plans.machine}, {min(plans.n_beams)} to {max(plans.n_beams)} equispaced beams, sliding window."
+    )
+
+
+def site_of(training: Sequence[CohortPatient]) -> str:
+    """Where the patients of a training were treated, as far as the cohort says it."""
+    return "virtual prostate" if all(p.is_virtual for p in training) else "the cohort's"

@@ -102,7 +102,7 @@ def load_labeled_patient(folder: Path, patient_id: str) -> LabeledPatient:
         If the patient has no labels.
     """
     cohort = read_cohort(folder)
-    about = next(p for p in cohort.patients if p.id == patient_id)
+    about = cohort.patient(patient_id)
     labels = read_all_labels(folder, cohort, [about])[0]
     case, machine, selection = about.load(), read_machine(cohort.machine), cohort.labels.selection
     weightings = [labels.organ_weights(n) for n in range(len(labels.weights))]

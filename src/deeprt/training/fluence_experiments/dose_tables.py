@@ -119,8 +119,8 @@ def _plans(rows: Sequence[Json]) -> tuple[Json, list[str]]:
     gamma, error = (Spread.of(r["to_predicted"][key] for r in own) for key in ("gamma", "target_error"))
     mu, factors = Spread(**criteria["monitor_units"]), Spread(**criteria["normalization"])
     text = (
-        f"What becomes of it, a plan for which no dose was given: the default network with {N_REFINED} refinements "
-        "finds the fluence that gives the predicted dose, which is sequenced (sliding window) and scaled to the "
+        "What becomes of it, a plan for which no dose was given: smooth maps are fitted to the predicted dose by "
+        f"{N_REFINED} refinements, since no fluence gives it exactly, sequenced (sliding window) and scaled to the "
         "predicted mean PTV dose. The synthetic dose agrees with the predicted one by a gamma pass rate of "
         f"{gamma.text(2, factor=100)} % and a mean absolute error in the PTV of {error.text(2, factor=100)} % of the "
         "prescription. Beside the reference plans, with the criteria of table 2, errors of prediction, fluence and "

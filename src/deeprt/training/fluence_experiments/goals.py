@@ -106,7 +106,7 @@ def _map_goals(rows: list[Json]) -> list[Goal]:
     for what, key, limit, at_most, digits in asked:
         own, other = (values_of(rows, method, key) for method in (DEFAULT, _REFINED))
         n = f"{own.size} maps" if own.size else ""
-        found.append(Goal(what, limit, median_of(own), median_of(other), n, at_most, digits=digits))
+        found.append(Goal(what, limit, median_of(own), median_of(other), n, at_most=at_most, digits=digits))
     return found
 
 
@@ -127,10 +127,13 @@ def _real_goals(every: list[Json]) -> list[Goal]:
     n = f"{own['gamma'].size} patients" if own["gamma"].size else ""
     about = f"OpenKBP, {N_REFINED} refinements (beside: without)"
     return [
-        Goal(f"{about}: gamma 3 %/3 mm, mean", 0.98, mean_of(own["gamma"]), mean_of(plain["gamma"]), n, False, "%", 2),
+        Goal(
+            f"{about}: gamma 3 %/3 mm, mean", 0.98, mean_of(own["gamma"]), mean_of(plain["gamma"]), n,
+            at_most=False, unit="%", digits=2,
+        ),
         Goal(
             f"{about}: mean absolute dose error in PTV70, mean", 0.015, mean_of(own["target_error"]),
-            mean_of(plain["target_error"]), n, True, "%", 2,
+            mean_of(plain["target_error"]), n, unit="%", digits=2,
         ),
     ]  # fmt: skip
 

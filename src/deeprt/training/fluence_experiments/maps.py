@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from deeprt.evaluation.gamma import gamma_index, pass_rate
+from deeprt.fluence.predict import view_maps
 from deeprt.networks.beams_eye_view import ViewSampling
 from deeprt.networks.dual_frame import DualFrameNetwork
 from deeprt.progress import Progress
-from deeprt.training.fluence_experiments.methods import central_slices, predicted_maps, view_maps
+from deeprt.training.fluence_experiments.methods import central_slices, gamma_pass_rate, predicted_maps
 from deeprt.training.fluence_experiments.results import CENTRAL_SLICE, N_REFINED
 from deeprt.training.fluence_experiments.setup import (
     SLICE_METHOD,
@@ -25,8 +25,6 @@ from deeprt.training.fluence_experiments.setup import (
 from deeprt.training.measuring.results import Json
 
 OPEN_SHARE = 0.05  # of a map's maximum, above which a pixel is open
-_DOSE_PERCENT, _DISTANCE_MM, _THRESHOLD_PERCENT = 3.0, 3.0, 10.0
-_MAX_GAMMA = 1.1  # whether it passes is all that is asked
 
 
 @dataclass(frozen=True)
@@ -65,18 +63,14 @@ def map_quality(predicted: NDArray[np.float32], reference: NDArray[np.float32]) 
         *(m.astype(np.float64) / highest for m in (reference, predicted)),
         data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
     )  # fmt: skip
-    gamma = gamma_index(
-        reference[None], predicted[None], 3 * (ViewSampling().pixel_mm,), dose_percent=_DOSE_PERCENT,
-        distance_mm=_DISTANCE_MM, threshold_percent=_THRESHOLD_PERCENT, max_gamma=_MAX_GAMMA,
-    )  # fmt: skip
-    field = reference > 0
+    field, pixel_mm = reference > 0, ViewSampling().pixel_mm
     return MapQuality(
         mae=float(error.mean()),
         mae_field=float(error[field].mean()),
         mae_open=float(error[reference > OPEN_SHARE * highest].mean()),
         ssim=float(ssim),
         ssim_field=float(ssim_map[field].mean()),
-        gamma=pass_rate(gamma),
+        gamma=gamma_pass_rate(reference[None], predicted[None], (pixel_mm, pixel_mm, pixel_mm)),
     )
 
 

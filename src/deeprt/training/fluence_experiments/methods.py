@@ -15,18 +15,20 @@ from deeprt.delivery.dose_of_plan import dose_of_plan
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.delivery.sliding_window import sequence_sliding_window
 from deeprt.dose.influence import dose_influence
+from deeprt.evaluation.gamma import gamma_index, pass_rate
 from deeprt.evaluation.normalization import Normalization
 from deeprt.fluence.inversion import Inversion, invert
-from deeprt.fluence.predict import OTHER_MODEL, corrected_maps, monitor_units, refined
+from deeprt.fluence.predict import corrected_maps, monitor_units, refined, view_maps
 from deeprt.machine import Machine
 from deeprt.networks.beams_eye_view import map_to_fluence
 from deeprt.networks.case_views import case_views
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
-from deeprt.networks.fluence_network import FluenceNetwork
 from deeprt.pipeline import normalize
 from deeprt.training.fluence_experiments.setup import Method, Setup
 
 SAME_MEAN = Normalization(rule="wished-mean")
+_DOSE_PERCENT, _DISTANCE_MM, _THRESHOLD_PERCENT = 3.0, 3.0, 10.0
+_MAX_GAMMA = 1.1  # whether it passes is all that is asked
 
 
 def predicted_maps(
@@ -50,11 +52,10 @@ def predicted_maps(
     if isinstance(network, DualFrameNetwork):
         fmu = view_maps(network, case, beams, wished_gy)
         return fmu * torch.from_numpy(monitor_units(inversion, fmu)).float()[:, None, None]
-    assert isinstance(network, FluenceNetwork)
     maps_mu = corrected_maps(network, inversion)
     if method.n_refinements == 0:
         return maps_mu
-    if inversion.misfit > OTHER_MODEL:
+    if not inversion.is_of_this_model:
         maps_mu = inversion.to_maps(inversion.fluence_mu)  # as `predict_fluence` begins then
     return refined_maps(inversion, maps_mu, method.n_refinements, case, machine, wished_gy)
 
@@ -70,15 +71,6 @@ def refined_maps(
     """Maps whose dose was pulled to the wished one, (n_beams, n_pixels, n_pixels) MU per fraction."""
     _, fluence = refined(case, machine, wished_gy, inversion, inversion.to_fluence(maps_mu), n_refinements)
     return inversion.to_maps(fluence)
-
-
-def view_maps(
-    network: DualFrameNetwork, case: PatientCase, beams: Sequence[Beam], wished_gy: NDArray[np.float32]
-) -> Tensor:
-    """Maps of the paper's network, (n_beams, n_pixels, n_pixels), share of each beam's monitor units."""
-    views = case_views(network.config, case, wished_gy)
-    with torch.inference_mode():
-        return torch.cat([network(views.of(beam)[None]) for beam in beams]).clamp(min=0)
 
 
 def central_slices(case: PatientCase, beams: Sequence[Beam], dose_gy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,3 +98,25 @@ def synthetic_plan(
 def open_fluence(beams: Sequence[Beam], maps_mu: Tensor) -> list[NDArray[np.float64]]:
     """Maps on the open beamlets of their beams, one (n_rows, n_cols) a beam, MU per fraction."""
     return [map_to_fluence(b, m).double().numpy() for b, m in zip(beams, maps_mu, strict=True)]
+
+
+def gamma_pass_rate(
+    reference: NDArray[np.float32],
+    evaluated: NDArray[np.float32],
+    spacing_mm: tuple[float, float, float],
+    *,
+    within: NDArray[np.bool_] | None = None,
+) -> float:
+    """Share of voxels that agree within 3 % of the reference's maximum or 3 mm, of those above 10 % of it.
+
+    Parameters
+    ----------
+    reference, evaluated : (n_k, n_j, n_i)
+    spacing_mm : along k, j, i
+    within : (n_k, n_j, n_i), voxels to compare; all if None
+    """
+    gamma = gamma_index(
+        reference, evaluated, spacing_mm, dose_percent=_DOSE_PERCENT, distance_mm=_DISTANCE_MM,
+        threshold_percent=_THRESHOLD_PERCENT, max_gamma=_MAX_GAMMA, within=within,
+    )  # fmt: skip
+    return pass_rate(gamma)

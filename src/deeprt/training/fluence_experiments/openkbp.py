@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeprt.beams import Beam, BeamAngles, place_beams
+from deeprt.beams import Beam
 from deeprt.case import PatientCase
-from deeprt.cohort.openkbp import read_openkbp, read_openkbp_dose
 from deeprt.delivery.dose_of_plan import dose_of_plan
 from deeprt.delivery.sequencing import SequencingSettings
 from deeprt.delivery.sliding_window import sequence_sliding_window
 from deeprt.delivery.step_and_shoot import sequence
 from deeprt.dose.influence import DoseInfluence, dose_influence
-from deeprt.evaluation.gamma import gamma_index, pass_rate
 from deeprt.fluence.inversion import InversionSettings, between_jaws
 from deeprt.fluence.mimicking import mimicked_voxels, mimicking_problem
 from deeprt.machine import Machine
-from deeprt.machine_file import read_machine
 from deeprt.networks.beams_eye_view import fits_map, map_to_fluence
 from deeprt.progress import Progress
 from deeprt.segment_optimization import optimize_segments
 from deeprt.training.cohort import read_cohort
-from deeprt.training.fluence_experiments.methods import SAME_MEAN, open_fluence, predicted_maps
+from deeprt.training.dose_data import PlannedCase, planned_case
+from deeprt.training.fluence_experiments.methods import SAME_MEAN, gamma_pass_rate, open_fluence, predicted_maps
 from deeprt.training.fluence_experiments.results import (
     DEFAULT,
     IDEAL,
@@ -39,15 +36,11 @@ from deeprt.training.fluence_experiments.results import (
     STEP_AND_SHOOT,
     refined,
 )
-from deeprt.training.fluence_experiments.setup import Method, Setup, measure_patients
+from deeprt.training.fluence_experiments.setup import REFERENCE, Method, Setup, measure_patients
 from deeprt.training.measuring.results import Json
 
 logger = logging.getLogger(__name__)
 
-MACHINE = "generic_6mv"
-GANTRY_DEG = tuple(40.0 * n for n in range(9))  # of the data set's clinical plans, 6 MV
-_DOSE_PERCENT, _DISTANCE_MM, _THRESHOLD_PERCENT = 3.0, 3.0, 10.0
-_MAX_GAMMA = 1.1  # whether it passes is all that is asked
 _VOXELS = InversionSettings()
 
 
@@ -63,13 +56,16 @@ def openkbp(setup: Setup, progress: Progress) -> list[Json]:
     return [row for part in parts for row in part]
 
 
+def clinical_case(setup: Setup, patient_id: str) -> PlannedCase:
+    """A patient of OpenKBP with its clinical dose."""
+    assert setup.openkbp is not None
+    return planned_case(setup.openkbp, read_cohort(setup.openkbp).patient(patient_id), REFERENCE)
+
+
 def _rows(setup: Setup, method: Method, patient_id: str) -> list[Json]:
     """Rows of a patient; none where a beam reaches beyond the map that networks know."""
-    assert setup.openkbp is not None
-    about = next(p for p in read_cohort(setup.openkbp).patients if p.id == patient_id)
-    case, clinical_gy = read_openkbp(Path(about.source)), read_openkbp_dose(Path(about.source))
-    machine = read_machine(MACHINE)
-    beams = place_beams(case, [BeamAngles(g) for g in GANTRY_DEG], machine)
+    planned = clinical_case(setup, patient_id)
+    case, beams, machine, clinical_gy = planned.case, planned.beams, planned.machine, planned.dose_gy
     if not all(fits_map(between_jaws(b, machine)) for b in beams):
         return []
     maps_mu = predicted_maps(setup, method, case, beams, machine, clinical_gy)
@@ -87,7 +83,8 @@ def delivered_doses(
 ) -> dict[str, NDArray[np.float32]]:
     """Whole-course doses of maps by technique.
 
-    As they are; step and shoot with the segments fitted to the wished dose, as the pipeline does; and sliding window.
+    As they are; step and shoot with the segments fitted to the wished dose, on 20,000 voxels of at least a tenth of the
+    largest dose, where `deeprt plan` takes those of its objectives; and sliding window.
     """
     influence = dose_influence(case, beams, machine)
     fluence, n = open_fluence(beams, maps_mu), case.n_fractions
@@ -121,17 +118,12 @@ def agreement(case: PatientCase, dose_gy: NDArray[np.float32], clinical_gy: NDAr
     ``gamma``, the share of voxels of the body that pass; ``target_error``, the mean absolute difference in the target
     of highest prescription, over its prescription; ``body_error_gy``, the mean absolute difference in the body
     """
-    target, spacing_mm = case.targets[0], case.grid.spacing_mm
-    body = case.external.fraction >= 0.5
-    gamma = gamma_index(
-        clinical_gy, dose_gy, (float(spacing_mm[2]), float(spacing_mm[1]), float(spacing_mm[0])),
-        dose_percent=_DOSE_PERCENT, distance_mm=_DISTANCE_MM, threshold_percent=_THRESHOLD_PERCENT,
-        max_gamma=_MAX_GAMMA, within=body,
-    )  # fmt: skip
+    target, body = case.targets[0], case.external.fraction >= 0.5
+    i_mm, j_mm, k_mm = case.grid.spacing_mm
     error = np.abs(dose_gy - clinical_gy)
     assert target.prescription_gy is not None
     return {
-        "gamma": pass_rate(gamma),
+        "gamma": gamma_pass_rate(clinical_gy, dose_gy, (k_mm, j_mm, i_mm), within=body),
         "target_error": float(np.average(error, weights=target.fraction)) / target.prescription_gy,
         "body_error_gy": float(error[body].mean()),
     }

@@ -17,20 +17,13 @@ from deeprt.fluence.dose_prediction import SHIPPED, even_dose, predict_dose
 from deeprt.progress import Progress
 from deeprt.structures import Role
 from deeprt.training.cohort import Cohort, read_cohort
-from deeprt.training.dose_data import PlannedCase, dose_score, planned_case
-from deeprt.training.fluence import split
+from deeprt.training.dose_data import PlannedCase
 from deeprt.training.fluence_experiments.examples import shown_doses
 from deeprt.training.fluence_experiments.methods import predicted_maps, synthetic_plan
-from deeprt.training.fluence_experiments.openkbp import agreement
+from deeprt.training.fluence_experiments.openkbp import agreement, clinical_case
 from deeprt.training.fluence_experiments.plans import synthetic_row
 from deeprt.training.fluence_experiments.results import DEFAULT, EVEN, N_REFINED, PREDICTED
-from deeprt.training.fluence_experiments.setup import (
-    REFERENCE,
-    Method,
-    Setup,
-    load_planned_patient,
-    measure_patients,
-)
+from deeprt.training.fluence_experiments.setup import Method, Setup, load_planned_patient, measure_patients
 from deeprt.training.measuring.results import Json, read_result
 
 logger = logging.getLogger(__name__)
@@ -84,7 +77,7 @@ def _there(setup: Setup, method: Method) -> tuple[Method, ...]:
 
 
 def _training(setup: Setup, cohort: Cohort, network: str) -> Json:
-    learned, validated = split(cohort)
+    learned, validated = cohort.training_and_validation()
     budget = setup.dose_network(network)[0].budget if setup.has_dose_network(network) else None
     return {"n_training": len(learned), "n_validation": len(validated), "budget": budget}
 
@@ -92,9 +85,8 @@ def _training(setup: Setup, cohort: Cohort, network: str) -> Json:
 def _clinical(setup: Setup, patient_id: str) -> PlannedCase:
     """A patient of OpenKBP; the dose counts where the data set says that there can be any."""
     assert setup.openkbp is not None
-    about = next(p for p in read_cohort(setup.openkbp).patients if p.id == patient_id)
-    planned = planned_case(setup.openkbp, about, REFERENCE)
-    return replace(planned, known=read_openkbp_possible_dose(Path(about.source)))
+    source = read_cohort(setup.openkbp).patient(patient_id).source
+    return replace(clinical_case(setup, patient_id), known=read_openkbp_possible_dose(Path(source)))
 
 
 def _clinical_row(setup: Setup, method: Method, patient_id: str) -> Json:
@@ -143,6 +135,15 @@ def _errors(case: PatientCase, dose_gy: Volume, reference_gy: Volume) -> dict[st
     prescription_gy = case.targets[0].prescription_gy
     assert prescription_gy is not None
     return {**found, "body_error": found["body_error_gy"] / prescription_gy}
+
+
+def dose_score(predicted_gy: Volume, dose_gy: Volume, possible: NDArray[np.bool_]) -> float:
+    """The dose score of OpenKBP for one patient, Gy: mean absolute error over the voxels that can get dose.
+
+    A. Babier et al., Med. Phys. 48, 5549 (2021), doi:10.1002/mp.14845. The challenge's score is the mean
+    over patients.
+    """
+    return float(np.abs(predicted_gy - dose_gy)[possible].mean(dtype=np.float64))
 
 
 def dvh_metrics(case: PatientCase, dose_gy: Volume) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ from deeprt.training.fluence_experiments.figures import CURVES, pictures
 from deeprt.training.fluence_experiments.goals import short_section
 from deeprt.training.fluence_experiments.page import command
 from deeprt.training.fluence_experiments.results import METHOD_NAMES, Results, read_results
+from deeprt.training.fluence_experiments.setup import NETWORKS
 from deeprt.training.fluence_experiments.tables import (
     distance_section,
     map_section,
@@ -28,7 +29,6 @@ from deeprt.training.measuring.page import ABSENT, Section, not_run, paragraphs,
 from deeprt.training.measuring.results import Json
 
 NAME = "deepfluence"
-_NETWORKS = ("default", "paper", "dose-only", "reversed")
 
 
 def data_section(results: Results) -> Section:
@@ -77,7 +77,7 @@ def training_section(results: Results) -> Section:
     if results.training is None:
         return not_run(title, "training.json")
     networks, lines, settings = results.training["networks"], [], []
-    for name in _NETWORKS:
+    for name in NETWORKS:
         if name not in networks:
             lines.append([f"{METHOD_NAMES[name]}: not trained", *[ABSENT] * 6])
             continue

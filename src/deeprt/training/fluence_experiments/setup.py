@@ -10,8 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from torch import nn
-
 from deeprt.beams import Beam
 from deeprt.case import PatientCase
 from deeprt.errors import InputError
@@ -21,6 +19,8 @@ from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
 from deeprt.networks.checkpoint import ModelCard, load_training_state
 from deeprt.networks.dose_network import DoseNetwork
+from deeprt.networks.dual_frame import DualFrameNetwork
+from deeprt.networks.fluence_network import FluenceNetwork
 from deeprt.progress import Progress
 from deeprt.training.cohort import Cohort, CohortPatient, read_cohort
 from deeprt.training.fluence import FluenceNetworkName, new_network
@@ -103,7 +103,7 @@ class Setup:
         """Networks with weights."""
         return tuple(name for name in NETWORKS if self.weights(name).exists())
 
-    def network(self, name: FluenceNetworkName) -> nn.Module:
+    def network(self, name: FluenceNetworkName) -> FluenceNetwork | DualFrameNetwork:
         """A trained network, ready to predict.
 
         Raises
@@ -164,7 +164,7 @@ def load_planned_patient(setup: Setup, patient_id: str) -> PlannedPatient:
     InputError
         If it has no reference plan.
     """
-    about = next(p for p in setup.cohort.patients if p.id == patient_id)
+    about = setup.cohort.patient(patient_id)
     plan = read_all_plans(setup.data, REFERENCE, [about])[0]
     case, machine = reference_case(about, REFERENCE), read_machine(REFERENCE.machine)
     return PlannedPatient(about, case, machine, reference_beams(case, plan, machine), plan)

@@ -11,6 +11,7 @@ from deeprt.evaluation.report import RESEARCH_ONLY
 from deeprt.training.fluence_experiments.figures import CRITERIA, DOSES, MAPS, QUALITY, RSS
 from deeprt.training.fluence_experiments.page import command, quartiles_text
 from deeprt.training.fluence_experiments.results import (
+    DEFAULT,
     METHOD_NAMES,
     METRICS,
     N_REFINED,
@@ -42,7 +43,7 @@ _TIMES = {
     "inversion_s": "Dose inversion, seven beams",
     "network_s": "Default network, seven maps",
     "seven_maps_s": "Both: seven maps from a loaded case",
-    "refinement_s": "10 refinements, on top",
+    "refinement_s": f"{N_REFINED} refinements, on top",
     "view_s": "One beam's-eye view, contours and dose",
     "paper_maps_s": "Paper's network, seven maps, views included",
     "plan_s": "From the case to RTPLAN and report, no wished dose given",
@@ -206,6 +207,11 @@ def distance_section(results: Results) -> Section:
     return Section(title, text, numbers)
 
 
+def _of_other_model(method: str) -> str:
+    """What a method is called for doses of another system, which are refined from the inversion."""
+    return METHOD_NAMES[method].replace(f"{METHOD_NAMES[DEFAULT]}, ", "smooth maps, ")
+
+
 def real_section(results: Results) -> Section:
     """Clinical doses of another system."""
     title = "Real doses: OpenKBP"
@@ -222,7 +228,7 @@ def real_section(results: Results) -> Section:
             numbers[f"{method}, {technique}"] = {key: asdict(s) for key, s in spread.items()}
             gamma = [f"{100 * value:.2f}" for value in (np.median(v["gamma"]), v["gamma"].min())]
             lines.append(
-                [f"{METHOD_NAMES[method]}: {name}", spread["gamma"].text(2, factor=100), *gamma,
+                [f"{_of_other_model(method)}: {name}", spread["gamma"].text(2, factor=100), *gamma,
                  spread["target_error"].text(2, factor=100), spread["body_error_gy"].text(2),
                  Spread.of(v["factor"] - 1).text(2, factor=100, signed=True), str(v["gamma"].size)]
             )  # fmt: skip
@@ -239,9 +245,9 @@ def real_section(results: Results) -> Section:
         "the sample standard deviation. Patients with a beam that reaches beyond the networks' map, 16 cm from the "
         "axis, are left out; n is how many remain.",
         "Step and shoot, which the goals are measured with, is the technique of the data set (A. Babier et al., Phys. "
-        "Med. Biol. 67, 185012, 2022); the segments are fitted to the wished dose, as `deeprt plan` does. The fluence "
-        "before sequencing shows what inversion and beam model leave open, the others what leaves and transmission "
-        "add.",
+        "Med. Biol. 67, 185012, 2022); the segments are fitted to the wished dose on 20,000 voxels of at least a tenth "
+        "of the largest dose, where `deeprt plan` takes those of its objectives. The fluence before sequencing shows "
+        "what inversion and beam model leave open, the others what leaves and transmission add.",
         "The default network has learned from pelvic plans of 15 MV with sliding window only, whose dose is of the "
         "beam model that inverts it. For doses that this model cannot give, `deeprt fluence` does not ask it, but fits "
         "smooth maps by 10 refinements or more; its rows without refinements show why. For VMAT plans from predicted "

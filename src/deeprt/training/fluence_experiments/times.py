@@ -14,14 +14,14 @@ from deeprt.config import BeamSettings, FluenceSettings, PlanningConfig
 from deeprt.delivery.sequencing import SequencingSettings
 from deeprt.export import write_plan_folder
 from deeprt.fluence.inversion import invert
-from deeprt.fluence.predict import corrected_maps
+from deeprt.fluence.predict import corrected_maps, view_maps
 from deeprt.networks.case_views import case_views
 from deeprt.networks.dual_frame import DualFrameConfig, DualFrameNetwork
 from deeprt.networks.fluence_network import FluenceNetwork
 from deeprt.pipeline import plan_case
 from deeprt.preparation import VIRTUAL_PROSTATE, load_case
 from deeprt.progress import Progress
-from deeprt.training.fluence_experiments.methods import refined_maps, view_maps
+from deeprt.training.fluence_experiments.methods import refined_maps
 from deeprt.training.fluence_experiments.results import DEFAULT, N_REFINED
 from deeprt.training.fluence_experiments.setup import Setup, load_planned_patient
 from deeprt.training.measuring.times import THREADS, hardware, seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deeprt.progress import Progress
-from deeprt.training.fluence import DEFAULT_SETTINGS, PAPER_SETTINGS, FluenceNetworkName, split
+from deeprt.training.fluence import DEFAULT_SETTINGS, PAPER_SETTINGS, FluenceNetworkName
 from deeprt.training.fluence_experiments.results import DEFAULT
 from deeprt.training.fluence_experiments.setup import REFERENCE, Setup
 from deeprt.training.loop import CURVE, LAST, RESULT_FILE
@@ -17,7 +17,7 @@ from deeprt.training.measuring.trainings import curve_of, settings_of, settings_
 def training(setup: Setup, progress: Progress) -> dict[str, Any]:
     """Curves and budgets of the networks that are trained, or under way, and the patients."""
     cohort = setup.cohort
-    learned, validated = split(cohort)
+    learned, validated = cohort.training_and_validation()
     return {
         "networks": {name: _network(setup, name) for name in setup.trained},
         "cohort": {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deeprt.files import whole_file, write_all_whole
-from deeprt.training.release import commit_of_code
+from deeprt.training.commit import commit_of_code
 
 ABSENT = "—"
 _KEPT = ("|", "```", "![")
