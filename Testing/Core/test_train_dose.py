@@ -59,7 +59,7 @@ def released(data, trained, tmp_path_factory):
 
 def test_patients_of_another_site_are_refused(data, tmp_path):
     other = replace(CONFIG, organs=("Brainstem", "SpinalCord"))
-    with pytest.raises(InputError, match="organ at risk that the network is to learn .Brainstem, SpinalCord.; choose"):
+    with pytest.raises(InputError, match="has an organ at risk that the network is to learn"):
         train_dose(data, other, tmp_path, QUICK)
 
 
