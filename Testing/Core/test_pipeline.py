@@ -39,11 +39,14 @@ def test_the_delivered_dose_is_normalized_to_the_wished_coverage():
 
 
 def test_segments_that_normalization_leaves_with_too_few_monitor_units_are_left_out():
-    low = Normalization(volume_percent=95.0, dose_percent=4.0)  # about 2 MU a segment, where 1 is the least
+    usual = a_virtual_plan()
+    rule, least = usual.protocol.normalization, min(s.mu for s in usual.plan.segments)
+    low = replace(rule, dose_percent=rule.dose_percent * 0.8 * usual.plan.machine.min_segment_mu / least)
     result = plan_case(a_virtual_case(), replace(QUICK, normalization=low))
     assert violations(result.plan) == ()
-    assert len(result.plan.segments) < len(a_virtual_plan().plan.segments)
-    assert_allclose(result.report.targets[0].dvh.dose_at_volume(95.0), 0.04 * 60, rtol=1e-5)
+    assert 0 < len(result.plan.segments) < len(usual.plan.segments)
+    reached = result.report.targets[0].dvh.dose_at_volume(rule.volume_percent)
+    assert_allclose(reached, low.dose_percent / 100 * 60, rtol=1e-5)
 
 
 def test_without_a_rule_of_the_user_the_protocol_normalizes():
