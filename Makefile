@@ -3,11 +3,13 @@
 # Both set up a virtual environment first. Python 3.11 or later; another one with PYTHON=python3.12.
 PYTHON ?= python3.11
 VENV := .venv
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+INSTALL = $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo test check bench validate clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	$(VENV)/bin/deeprt plan virtual:prostate --beams 7 --out demo --overwrite
 	@echo "Open demo/report.html; the DICOM study lies beside it."
 
@@ -27,8 +29,12 @@ validate: $(READY)
 clean:
 	rm -rf $(VENV) demo
 
-$(READY): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test,mrml]"
+	$(INSTALL) .
+	@touch $@
+
+$(READY): $(INSTALLED)
+	$(INSTALL) ".[test,mrml]"
 	@touch $@
