@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from deeprt.delivery.dose_of_plan import between_jaws, dose_on, segment_influence, with_segment_mu
 from deeprt.delivery.fluence import Openings, fluence_derivatives, segment_openings
@@ -25,7 +24,7 @@ from deeprt.delivery.violations import open_area_mm2
 from deeprt.dose.influence import BeamInfluence, DoseInfluence
 from deeprt.errors import InputError
 from deeprt.fluence.problem import FluenceProblem
-from deeprt.fluence.solvers import SolverSettings, solve
+from deeprt.fluence.solvers import SolverSettings, minimize_bounded, solve
 from deeprt.machine import Machine
 from deeprt.progress import Progress, Silent
 
@@ -132,14 +131,9 @@ def _with_moved_leaves(
         gradient = np.concatenate([b.derivatives(o, by_dose) for b, o in zip(beams, openings, strict=True)])
         return float(problem.terms_value(dose)[0]), gradient * scale
 
-    first_value, _ = value_and_gradient(start / scale)
-    result = minimize(
-        value_and_gradient,
-        start / scale,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=np.stack([low / scale, high / scale], axis=1),
-        options={"maxiter": n_iterations, "ftol": _TOLERANCE * min(1.0, first_value), "gtol": 0.0, "maxcor": 20},
+    bounds = np.stack([low / scale, high / scale], axis=1)
+    result = minimize_bounded(
+        value_and_gradient, start / scale, bounds=bounds, max_iterations=n_iterations, tolerance=_TOLERANCE
     )
     return _with_openings(plan, openings_at(result.x))
 

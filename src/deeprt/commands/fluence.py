@@ -34,8 +34,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument(
         "--normalize",
         choices=("wished-mean", "coverage"),
-        help="scale the plan to the mean target dose of the wished dose, as if no configuration has a rule, or to the "
-        "coverage of the protocol",
+        help="scale the plan to the mean target dose of the wished dose, or to the coverage of the protocol; by "
+        "default the former, unless the configuration has a rule",
     )
     add_fluence_options(command)
     shared.add_run_options(command)

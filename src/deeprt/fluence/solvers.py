@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
 from deeprt.fluence.objectives import ConvexObjective
@@ -103,21 +103,49 @@ def _lbfgsb(
         history.append(float(intermediate_result.fun))  # type: ignore[attr-defined]
         on_iteration(len(history), history[-1])
 
-    first = (start[0].cpu().numpy() / scale).astype(np.float64)
-    tolerance = settings.tolerance * min(1.0, value_and_gradient(first)[0])  # SciPy's is absolute below 1
-    result = minimize(
+    result = minimize_bounded(
         value_and_gradient,
-        first,
-        jac=True,
-        method="L-BFGS-B",
+        (start[0].cpu().numpy() / scale).astype(np.float64),
         bounds=[(0, None) if free else (0, 0) for free in _allowed(problem, start)[0].tolist()],
+        max_iterations=settings.max_iterations,
+        tolerance=settings.tolerance,
         callback=record,
-        options={"maxiter": settings.max_iterations, "ftol": tolerance, "gtol": 0.0, "maxcor": 20},
     )
     best = torch.from_numpy((result.x * scale).astype(np.float32))[None].to(start.device)
     # Status 2: the line search met the limit of float32, which is as converged as it gets.
     converged = result.status in (0, 2)
     return Optimum(best, problem.value(best, problem.dose(best)), tuple(history), converged)
+
+
+def minimize_bounded(
+    value_and_gradient: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
+    start: NDArray[np.float64],
+    *,
+    bounds: Sequence[tuple[float, float | None]] | NDArray[np.float64],
+    max_iterations: int,
+    tolerance: float,
+    callback: Callable[[object], None] | None = None,
+) -> OptimizeResult:
+    """SciPy's L-BFGS-B; it ends when an iteration lowers the value by less than a share of it.
+
+    Parameters
+    ----------
+    tolerance : that share; of the first value where this is below 1, since SciPy's own is absolute there
+    """
+    first = value_and_gradient(start)
+
+    def with_first_known(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        return first if np.array_equal(x, start) else value_and_gradient(x)
+
+    return minimize(
+        with_first_known,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        callback=callback,
+        options={"maxiter": max_iterations, "ftol": tolerance * min(1.0, first[0]), "gtol": 0.0, "maxcor": 20},
+    )
 
 
 def _chambolle_pock(
