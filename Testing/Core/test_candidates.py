@@ -9,7 +9,16 @@ from scipy.spatial import cKDTree
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
 from deeprt.geometry import bld_to_lps_rotation
-from deeprt.orientation.candidates import angles_of, candidate_beams, collides, excluded, separations_deg, sphere
+from deeprt.orientation.candidates import (
+    angles_of,
+    candidate_beams,
+    collides,
+    excluded,
+    fittest_by_gantry,
+    peaks_of,
+    separations_deg,
+    sphere,
+)
 
 CLEARANCE = MACHINE.clearance
 ROUNDING_DEG = 0.05 * np.sqrt(2)  # gantry and couch are rounded to a tenth of a degree each
@@ -136,3 +145,51 @@ def test_separation_is_the_angle_between_central_axes():
     some = sphere(22.5)
     axes = directions(some, position="FFP")  # whatever way the patient lies
     assert_allclose(separations_deg(some, some[20]), angle_deg(axes, axes[20]), atol=1e-5)
+
+
+def test_of_several_couch_angles_the_fittest_counts():
+    gantry, fittest = fittest_by_gantry([BeamAngles(g, c) for c in (0, 30) for g in (90, 10)], np.array([1, 9, 5, 2]))
+    assert_allclose([gantry, fittest], [[10, 90], [9, 5]])
+
+
+# Peaks of the fitness
+
+
+def bumps(candidates, centers, heights, width_deg=20.0):
+    """Fitness that falls off around some beams with the angle between central axes."""
+    apart = np.array([separations_deg(candidates, c) for c in centers])
+    return (np.array(heights)[:, None] * np.exp(-((apart / width_deg) ** 2))).max(axis=0)
+
+
+@pytest.mark.parametrize("kind", ["coplanar:2", "coplanar:30", "noncoplanar:6", "noncoplanar:22.5"])
+def test_peaks_are_where_the_fitness_is_highest_around(kind):
+    candidates = candidate_beams(kind, CLEARANCE)
+    everywhere = np.ones(len(candidates), bool)
+    tops = [int(separations_deg(candidates, BeamAngles(g)).argmin()) for g in (0, 90, 240)]  # one across zero
+    fitness = bumps(candidates, [candidates[i] for i in tops], (0.5, 0.9, 0.7))
+    assert peaks_of(candidates, fitness, everywhere) == (tops[1], tops[2], tops[0])
+
+
+def test_ripples_nearer_than_fifteen_degrees_are_one_peak():
+    candidates = candidate_beams("coplanar:2", CLEARANCE)
+    ripple = 0.01 * np.cos(np.arange(180) * np.pi)
+    fitness = bumps(candidates, [BeamAngles(100.0)], [0.8]) + ripple
+    near = [i for i in peaks_of(candidates, fitness, np.ones(180, bool)) if 60 <= candidates[i].gantry_deg <= 140]
+    assert near == [50]
+
+
+def test_only_candidates_that_may_be_chosen_are_peaks_and_compared():
+    candidates = candidate_beams("coplanar:2", CLEARANCE)
+    fitness = bumps(candidates, [BeamAngles(100.0), BeamAngles(280.0)], (0.8, 0.4))
+    selectable = ~excluded(candidates, [(90.0, 104.0)])
+    assert peaks_of(candidates, fitness, selectable)[0] == 53  # 106°, nearer than 88°
+    assert 140 in peaks_of(candidates, fitness, selectable)
+    assert peaks_of(candidates, fitness, np.zeros(180, bool)) == ()
+    assert peaks_of(candidates, fitness, np.arange(180) == 7) == (7,)
+
+
+def test_of_equally_fit_neighbors_one_is_the_peak():
+    candidates = candidate_beams("coplanar:2", CLEARANCE)
+    fitness = np.where(np.isin(np.arange(180), (40, 41, 42)), 1.0, 0.0)
+    assert peaks_of(candidates, fitness, np.ones(180, bool))[0] == 40
+    assert not {41, 42} & set(peaks_of(candidates, fitness, np.ones(180, bool)))

@@ -22,8 +22,10 @@ from deeprt.delivery.violations import violations
 from deeprt.dose.influence import dose_influence
 from deeprt.evaluation.dvh import structure_dvh
 from deeprt.fluence import dose_prediction
+from deeprt.fluence_finding import find_fluence
 from deeprt.networks.dose_network import DoseConfig, DoseNetwork
-from deeprt.pipeline import find_fluence, plan_case
+from deeprt.pipeline import plan_case
+from deeprt.preparation import prepared
 
 ANGLES = ("--gantry", "10,130,245")
 SOURCE_NOTE = "The wished dose, from which fluence was predicted, comes from"
@@ -332,7 +334,7 @@ def test_segments_are_fitted_to_the_dose_that_the_fluence_was_predicted_from(giv
     plan, wished = a_virtual_plan(), colder_outside(a_virtual_plan().dose_gy)
     influence = dose_influence(plan.case, plan.plan.beams, plan.plan.machine)
     config = with_network(given / "fluence.safetensors")
-    found = find_fluence(plan.case, influence, plan.plan.machine, plan.protocol, config, wished)
+    found = find_fluence(prepared(plan.case, config), influence, wished)
     assert found.wished_gy is wished
     there = torch.from_numpy(wished.ravel()[found.problem.operator.voxels])[None]
     values = [float(found.problem.value(there, dose)[0]) for dose in (there, there + 2)]

@@ -15,7 +15,7 @@ from deeprt.orientation import network_prediction, selection
 from deeprt.orientation.candidates import separations_deg
 from deeprt.orientation.column_generation import generate_columns, solve_limited
 from deeprt.orientation.network_prediction import network_predictor
-from deeprt.orientation.selection import equispaced_angles, select_beams
+from deeprt.orientation.selection import equispaced_angles, improve_beams, select_beams
 
 FOREIGN = BeamAngles(47.3, 12.0)
 METHODS = ("column-generation", "network")
@@ -202,6 +202,31 @@ def test_a_damaged_network_is_refused(selected, tmp_path):
         selected("network", 3, network=str(broken))
 
 
+# A set of the user's, improved
+
+
+def test_a_search_improves_a_poor_set_and_keeps_its_first_beams():
+    poor = [BeamAngles(300.0), BeamAngles(0.0), FOREIGN]
+    improved = improve_beams(a_case(), MACHINE, poor, some_settings(improve_s=30.0), n_kept=1)
+    assert improved.angles[0] == poor[0]
+    assert len(set(improved.angles)) == 3
+    assert improved.source == "user, exchange search"
+    problem = selection.selection_problem(a_case(), MACHINE, some_settings(), given=poor)[0]
+    before, after = (
+        solve_limited(problem, [[problem.candidates.index(a) for a in angles]], {})[1][0]
+        for angles in (poor, improved.angles)
+    )
+    assert after < before
+    assert_allclose(improved.objectives[-1], after, rtol=1e-4)  # the solver's accuracy
+
+
+def test_a_set_of_which_all_beams_are_kept_stays():
+    kept = [BeamAngles(300.0), BeamAngles(0.0)]
+    same_set = improve_beams(a_case(), MACHINE, kept, some_settings(improve_s=5.0), n_kept=2)
+    assert same_set.angles == tuple(kept)
+    assert (same_set.n_steps, same_set.source) == (0, "user")
+
+
 # Network, improved
 
 
@@ -211,7 +236,7 @@ def objective_of(beams):
 
 
 def test_with_time_to_improve_the_exact_objective_decides(selected):
-    quick, improved = selected("network", 3), selected("network", 3, improve_s=1.5)
+    quick, improved = selected("network", 3), selected("network", 3, improve_s=60.0)
     assert len(set(improved.chosen)) == 3
     assert improved.objectives[-1] <= objective_of(quick.chosen) * (1 + 1e-4)  # the solver's accuracy
     assert improved.source.startswith(("network, guided search", "column generation"))

@@ -362,3 +362,33 @@ def test_an_edited_set_is_selected_with_beams_that_are_no_candidates():
     assert selection.fitness.shape == (3, 38) and selection.fitness.dtype == np.float32
     assert_array_equal(selection.fitness[1, :36], Farthest().fitness([BeamAngles(43.0)]))
     assert_allclose(selection.fitness[:, 36:], selection.fitness[:, [4, 26]])  # of the candidates nearest to them
+
+
+# Whole sets
+
+
+def test_a_session_may_begin_with_beams_which_cannot_be_undone():
+    beams = (SessionBeam(BeamAngles(10.0), locked=True), SessionBeam(BeamAngles(47.0)))
+    session = a_session(beams=beams)
+    assert session.state.beams == beams
+    assert_array_equal(session.state.fitness, Farthest().fitness([b.angles for b in beams]))
+    assert not session.can_undo
+
+
+def test_a_session_does_not_begin_with_two_beams_from_one_direction():
+    with pytest.raises(InputError, match=r"Beam 1 comes from gantry 10\.0° and couch 0\.0° already"):
+        a_session(beams=[SessionBeam(BeamAngles(10.0)), SessionBeam(BeamAngles(10.0, 0.0, 90.0))])
+
+
+def test_other_beams_take_the_place_of_all_in_one_step():
+    session = a_session(beams=[SessionBeam(BeamAngles(10.0), locked=True), SessionBeam(BeamAngles(20.0))])
+    taken = session.take([BeamAngles(200.0), BeamAngles(10.0)])
+    assert taken.beams == (SessionBeam(BeamAngles(200.0)), SessionBeam(BeamAngles(10.0), locked=True))
+    assert gantry_of(session.undo()) == [10.0, 20.0]
+
+
+def test_a_locked_beam_must_be_among_those_that_are_taken():
+    session = a_session(beams=[SessionBeam(BeamAngles(10.0), locked=True)])
+    with pytest.raises(InputError, match="Beam 1 is locked and not among the new beams; unlock it first"):
+        session.take([BeamAngles(200.0)])
+    assert gantry_of(session.state) == [10.0]

@@ -110,6 +110,48 @@ class Beam:
 
 
 @dataclass(frozen=True, eq=False)
+class FluenceImage:
+    """Fluence on pixels of one size at the isocenter plane.
+
+    Parameters
+    ----------
+    values : (n_rows, n_cols), rows along +Yb, columns along +Xb
+    first_mm : center of the first pixel, along +Xb and +Yb
+    pixel_mm : width and height of all pixels
+    """
+
+    values: NDArray[np.float64]
+    first_mm: tuple[float, float]
+    pixel_mm: tuple[float, float]
+
+    @classmethod
+    def of(cls, beam: Beam, fluence: NDArray[np.floating]) -> FluenceImage:
+        """Draw a fluence map, (n_rows, n_cols), on pixels as wide and as high as its smallest beamlets.
+
+        Leaves of two widths make rows of two heights; where one is a multiple of the other, the image is exact.
+
+        Raises
+        ------
+        ValueError
+            If the map is not of the beam's beamlets.
+        """
+        if fluence.shape != beam.open_beamlets.shape:
+            raise ValueError(
+                f"{beam.name}: the fluence has shape {fluence.shape}, its beamlets {beam.open_beamlets.shape}."
+            )
+        (columns, x_mm, width_mm), (rows, y_mm, height_mm) = _pixels(beam.x_edges_mm), _pixels(beam.y_edges_mm)
+        return cls(fluence[np.ix_(rows, columns)].astype(np.float64), (x_mm, y_mm), (width_mm, height_mm))
+
+    def on_beamlets(self, beam: Beam) -> NDArray[np.float64]:
+        """Mean over each beamlet of a beam, (n_rows, n_cols); beside the image there is no fluence."""
+        n_rows, n_cols = self.values.shape
+        (x_mm, y_mm), (width_mm, height_mm) = self.first_mm, self.pixel_mm
+        columns = _shares(x_mm + width_mm * (np.arange(n_cols + 1) - 0.5), beam.x_edges_mm)
+        rows = _shares(y_mm + height_mm * (np.arange(n_rows + 1) - 0.5), beam.y_edges_mm)
+        return rows @ self.values @ columns.T
+
+
+@dataclass(frozen=True, eq=False)
 class BeamSelection:
     """Beams chosen among candidates, in the order of choice.
 
@@ -209,6 +251,22 @@ def source_to_surface_mm(case: PatientCase, beam: Beam) -> float | None:
     if n == 0:
         return 0.0
     return float(distance[n] - _RAY_STEP_MM * (inside[n] - 0.5) / (inside[n] - inside[n - 1]))
+
+
+def _pixels(edges_mm: NDArray[np.float64]) -> tuple[NDArray[np.int64], float, float]:
+    """Interval of each pixel along an axis, center of the first pixel, size of all."""
+    extent = float(edges_mm[-1] - edges_mm[0])
+    n = int(np.ceil(extent / np.diff(edges_mm).min() - 1e-6))
+    size = extent / n
+    centers = edges_mm[0] + size * (np.arange(n) + 0.5)
+    return np.searchsorted(edges_mm, centers, side="right") - 1, float(centers[0]), size
+
+
+def _shares(edges_mm: NDArray[np.float64], of_edges_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of each interval of the second edges that each one of the first covers, (n_of, n)."""
+    low = np.maximum(edges_mm[:-1], of_edges_mm[:-1, None])
+    high = np.minimum(edges_mm[1:], of_edges_mm[1:, None])
+    return np.asarray(np.clip(high - low, 0, None) / np.diff(of_edges_mm)[:, None])
 
 
 def _uniform_edges(low: float, high: float, width: float) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from deeprt import __version__
-from deeprt.commands import beams, cohort, commission, dose, evaluate, fluence, plan, train
+from deeprt.commands import beams, cohort, commission, dose, evaluate, fluence, plan, step, train
 from deeprt.commands.options import RESEARCH_ONLY
 from deeprt.errors import InputError
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "beams": beams,
     "dose": dose,
     "evaluate": evaluate,
+    "step": step,
     "commission": commission,
     "cohort": cohort,
     "train": train,

@@ -8,6 +8,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from numbers import Real
 from pathlib import Path
@@ -42,6 +43,7 @@ class BeamSettings:
     first_gantry_deg : of equispaced beams
     start_gantry_deg : coplanar beams that the selection goes on from
     gantry_deg, couch_deg : IEC 61217 angles, one a beam; couch 0 for all if empty
+    n_kept : first of these beams that a search with the exact objective leaves as they are
     collimator_deg : of all beams
     """
 
@@ -51,11 +53,14 @@ class BeamSettings:
     start_gantry_deg: tuple[float, ...] = ()
     gantry_deg: tuple[float, ...] = ()
     couch_deg: tuple[float, ...] = ()
+    n_kept: int = 0
     collimator_deg: float = 0.0
 
     def __post_init__(self) -> None:
         if self.n_beams < 1:
             raise InputError(f"The number of beams must be at least 1, got {self.n_beams}.")
+        if self.n_kept < 0:
+            raise InputError(f"The number of beams that are kept must not be negative, got {self.n_kept}.")
         if not all(math.isfinite(angle) for angle in (*self.gantry_deg, *self.start_gantry_deg)):
             raise InputError(f"Gantry angles must be finite, got {[*self.gantry_deg, *self.start_gantry_deg]}.")
         if self.couch_deg and len(self.couch_deg) != len(self.gantry_deg):
@@ -260,6 +265,7 @@ def from_plain(kind: type[T], data: Mapping[str, Any], origin: str) -> T:
         raise InputError(f"{where}: {what.rstrip('.')}.") from error
 
 
+@cache
 def _strict_converter() -> cattrs.Converter:
     """Refuses unknown keys and takes values as they are: by itself, cattrs makes 2 of 2.5, and 1 of true."""
     converter = cattrs.Converter(forbid_extra_keys=True)

@@ -28,6 +28,7 @@ from deeprt.delivery.existing_dose import BeamDose, ExistingPlanDose
 from deeprt.delivery.existing_plan import ExistingPlan
 from deeprt.dicom.check_plan import check_plan
 from deeprt.dicom.common import MANUFACTURER, with_new_dicom_identity, write_dataset
+from deeprt.dicom.eclipse_fluence import SUFFIX, write_eclipse_fluence
 from deeprt.dicom.write_dose import MAX_COMMENT, dose_dataset
 from deeprt.dicom.write_images import ct_datasets
 from deeprt.dicom.write_plan import plan_dataset
@@ -40,6 +41,7 @@ from deeprt.pipeline import PlanResult
 PLAN_FILE = "RTPLAN.dcm"
 SELECTION_FILE = "beams.json"
 DOSE_FILE, DOSE_NUMBERS_FILE = "RTDOSE.dcm", "dose.json"
+_FLUENCE = "deeprt_fluence_"  # begins the names of fluence files
 _VERSIONED = ("numpy", "scipy", "torch", "numba", "pydicom", "SimpleITK", "scikit-image", "matplotlib")
 
 
@@ -71,13 +73,16 @@ def check_dose_folder(folder: Path, *, overwrite: bool) -> None:
         raise InputError(f"'{folder / DOSE_FILE}' was not written by deeprt dose and stays; choose another folder.")
 
 
-def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCase | None = None) -> None:
+def write_plan_folder(
+    result: PlanResult, folder: Path, *, image_case: PatientCase | None = None, eclipse_fluence: bool = False
+) -> None:
     """Write everything about a plan; the files appear in the folder only when all of them are complete.
 
     Parameters
     ----------
     image_case : the case on its CT's own grid, whose CT and structures complete the study of a case that did not
         come from DICOM; the planned case if None
+    eclipse_fluence : whether to write the ideal fluence of each beam as Varian's text file too
 
     Raises
     ------
@@ -90,6 +95,10 @@ def write_plan_folder(result: PlanResult, folder: Path, *, image_case: PatientCa
             _write_report(result, scratch)
             if result.selection.n_steps:
                 write_selection(result.selection, scratch / SELECTION_FILE)
+            if eclipse_fluence:
+                for number, fluence in enumerate(result.solution.fluence_mu, start=1):
+                    file = scratch / f"{_FLUENCE}{number}{SUFFIX}"
+                    write_eclipse_fluence(file, result.plan.beams[number - 1], fluence)
             (scratch / "plan.toml").write_text(tomli_w.dumps(to_plain(result.config)), encoding="utf-8")
             _move_into(scratch, folder)
     except OSError as error:
@@ -276,7 +285,8 @@ def _move_into(scratch: Path, folder: Path) -> None:
     for path in older:
         if path not in ours and (scratch / path.relative_to(folder).parts[0]).exists():
             raise InputError(f"'{path}' was not written by DeepRT and would be replaced; choose another folder.")
-    for path in (folder / PLAN_FILE, folder / SELECTION_FILE, *ours):
+    fluence = folder.glob(f"{_FLUENCE}*{SUFFIX}")
+    for path in (folder / PLAN_FILE, folder / SELECTION_FILE, *fluence, *ours):
         path.unlink(missing_ok=True)
     if older and not any((folder / "CT").glob("*")):
         shutil.rmtree(folder / "CT", ignore_errors=True)

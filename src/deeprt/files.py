@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,15 @@ def write_whole(path: Path, text: str) -> None:
     write_all_whole(path.parent, {path.name: text})
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays, or what numpy makes arrays of, by name into one compressed ``.npz`` file; as `whole_file`."""
+def write_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = True) -> None:
+    """Write arrays, or what numpy makes arrays of, by name into one ``.npz`` file; as `whole_file`."""
+    write = np.savez_compressed if compressed else np.savez
     with whole_file(path) as scratch:
-        np.savez_compressed(scratch, **arrays)
+        write(scratch, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an ``.npz`` file; the file cannot run code.
+def read_arrays(path: Path, *, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file, all or those of some names that it has; the file cannot run code.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: arrays[name] for name in arrays.files if only is None or name in only}
     except FileNotFoundError:
         raise
     except _DAMAGED as error:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeprt.case import PatientCase
+from deeprt.case import PatientCase, with_tuning_structures
+from deeprt.case_file import is_case_file, read_case_file
 from deeprt.cohort.openkbp import is_openkbp, read_openkbp
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
-from deeprt.config import PlanningConfig, Protocol, propose_protocol, read_protocol
+from deeprt.config import DEFAULT_MACHINE, PlanningConfig, Protocol, propose_protocol, read_protocol
 from deeprt.density import with_densities
 from deeprt.dicom.read import ReadOptions, read_case, read_hu_table
 from deeprt.errors import InputError
+from deeprt.evaluation.criteria import Criterion
+from deeprt.evaluation.normalization import Normalization
 from deeprt.geometry import Grid
+from deeprt.machine import Machine
+from deeprt.machine_file import read_machine
 from deeprt.progress import Progress, Silent
 from deeprt.roles import RoleProposal, with_choices
 from deeprt.structures import Role, Structure
@@ -29,7 +34,8 @@ def load_case(
 ) -> PatientCase:
     """Read a case from DICOM, NRRD, NIfTI or OpenKBP, or make the one named ``virtual:prostate`` or ``virtual:water``.
 
-    Without ``needs_target`` a case that is only to be computed or evaluated may lack one.
+    A case file of `deeprt.case_file` is on the grid that it is to be planned on, and keeps it. Without ``needs_target``
+    a case that is only to be computed or evaluated may lack one.
     """
     if source == VIRTUAL_WATER:
         return _with_choices(water_phantom(config.dose_grid_mm or 3.0), config)
@@ -38,6 +44,8 @@ def load_case(
         return _with_choices(virtual_prostate(np.random.default_rng(config.seed), settings), config)
     if source.startswith("virtual:"):
         raise InputError(f"There is no virtual patient '{source}'; use {VIRTUAL_PROSTATE} or {VIRTUAL_WATER}.")
+    if is_case_file(Path(source)):
+        return _kept_case(Path(source), config)
     if is_openkbp(Path(source)):
         return _openkbp_case(Path(source), config)
     options = ReadOptions(
@@ -62,6 +70,15 @@ def _openkbp_case(path: Path, config: PlanningConfig) -> PatientCase:
     return _with_choices(case, config)
 
 
+def _kept_case(path: Path, config: PlanningConfig) -> PatientCase:
+    """Case of a case file, on its own grid; notes that it has are not given twice."""
+    case = read_case_file(path)
+    if config.hu_table is not None:
+        case = replace(case, hu_table=read_hu_table(Path(config.hu_table)))
+    case = _with_choices(case, config)
+    return replace(case, notes=tuple(dict.fromkeys(case.notes)))
+
+
 def water_phantom(spacing_mm: float) -> PatientCase:
     """Make a cube of water with edges of 40 cm around the origin and a cubic target of 4 cm in its middle."""
     grid = Grid.axial((1, 1, 1), _WATER_MM, 0.0).resampled(spacing_mm)
@@ -77,6 +94,51 @@ def water_phantom(spacing_mm: float) -> PatientCase:
         Structure("Target", Role.TARGET, cube(_WATER_TARGET_MM), _WATER_GY),
     )
     return PatientCase("water", "HFS", grid, np.zeros(grid.shape, np.float32), structures, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PlanningTask:
+    """A case and all that is settled before it is planned.
+
+    Parameters
+    ----------
+    config, protocol, machine : what is asked for, and what it means
+    case : with prescriptions, fractions and tuning structures
+    notes : what was assumed, one sentence each
+    """
+
+    config: PlanningConfig
+    protocol: Protocol
+    machine: Machine
+    case: PatientCase
+    notes: tuple[str, ...]
+
+    @property
+    def normalization(self) -> Normalization:
+        """Rule of the configuration, else that of the protocol."""
+        return self.config.normalization or self.protocol.normalization
+
+    @property
+    def goals(self) -> tuple[Criterion, ...]:
+        """Goals of the configuration, else those of the protocol."""
+        return self.config.goals or self.protocol.goals
+
+    def factor(self, dose_gy: NDArray[np.float32], wished_gy: NDArray[np.float32] | None) -> float:
+        """What a dose, (n_k, n_j, n_i) whole course, must be multiplied with; as `Normalization.factor`."""
+        return self.normalization.factor(self.case, dose_gy, wished_gy)
+
+
+def prepared(case: PatientCase, config: PlanningConfig) -> PlanningTask:
+    """Settle machine, protocol, prescriptions and fractions, and add tuning structures.
+
+    Raises
+    ------
+    InputError
+        If the case or the configuration does not allow a plan; the message says why.
+    """
+    machine = read_machine(config.machine or DEFAULT_MACHINE)
+    protocol, case, notes = with_prescriptions(case, config)
+    return PlanningTask(config, protocol, machine, with_tuning_structures(case), notes)
 
 
 def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Protocol, PatientCase, tuple[str, ...]]:

@@ -128,15 +128,11 @@ def read_dose(path: Path, case: PatientCase) -> tuple[NamedDose, tuple[str, ...]
     """A dose on the case's grid, and notes; one that misses the patient or a target is refused."""
     from deeprt.dicom.read_dose import read_stored_dose
     from deeprt.evaluation.comparison_report import NamedDose
-    from deeprt.evaluation.dvh import structure_dvh
+    from deeprt.evaluation.evaluate import check_dose_of_case
 
     stored = read_stored_dose(path)
     dose_gy = stored.on(case.grid)
-    if not (dose_gy * case.external.fraction).any():
-        raise InputError(f"Dose '{path}' has no dose inside '{case.external.name}'; it belongs to another case.")
-    for target in case.targets:
-        if structure_dvh(dose_gy, target.fraction, case.grid.voxel_volume_cc).dose_at_volume(50) <= 0:
-            raise InputError(f"Dose '{path}' does not reach half of the target '{target.name}'.")
+    check_dose_of_case(case, dose_gy, str(path))
     return NamedDose(path.name, dose_gy), stored.notes_for(case)
 
 

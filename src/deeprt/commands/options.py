@@ -31,7 +31,7 @@ def add_case_options(command: argparse.ArgumentParser) -> None:
         "case",
         metavar="CASE",
         help="folder of DICOM or of OpenKBP's CSV, a packed OpenKBP .npz, a CT in NRRD or NIfTI beside its .seg.nrrd, "
-        "or a virtual: patient",
+        "the case.npz of a work folder, or a virtual: patient",
     )
     add("--config", type=Path, metavar="FILE", help="settings in TOML or JSON; options below go first")
     add("--prescription", nargs="+", action="extend", metavar="TARGET=GY", help="whole-course dose of targets, Gy")
@@ -72,6 +72,13 @@ def add_beam_options(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="seed of every random choice")
 
 
+def add_export_options(command: argparse.ArgumentParser) -> None:
+    """Add the option that says what is written beside DICOM and report."""
+    command.add_argument(
+        "--eclipse-fluence", action="store_true", help="write the ideal fluence of each beam as Varian's text file too"
+    )
+
+
 def add_run_options(command: argparse.ArgumentParser) -> None:
     """Add the options that say where to compute and how to report progress."""
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute")
@@ -92,8 +99,11 @@ def progress_of(options: argparse.Namespace) -> Progress:
 
 def config_of(options: argparse.Namespace) -> PlanningConfig:
     """Read the configuration file and lay the options that the command has over it."""
+    from deeprt.case_file import is_case_file
     from deeprt.config import PlanningConfig, read_config
 
+    if options.dose_grid is not None and is_case_file(Path(options.case)):
+        raise InputError(f"'{options.case}' is on the grid that it is to be planned on; leave out --dose-grid.")
     config = read_config(options.config) if options.config else PlanningConfig()
     given = {name: value for name, value in vars(options).items() if value is not None}
     top = {field: given[option] for option, field in _TOP_LEVEL.items() if option in given}

@@ -43,6 +43,7 @@ def add_fluence_options(command: argparse.ArgumentParser) -> None:
     add("--refine", type=int, metavar="N", help="iterations that pull the dose of predicted fluence to the wished one")
     add("--fluence-network", metavar="FILE", help="network that predicts fluence; the shipped one if absent")
     add("--technique", choices=("step-and-shoot", "sliding-window"), help="how fluence is delivered")
+    shared.add_export_options(command)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -120,7 +121,7 @@ def planned(
     if case.dicom is None and options.case != VIRTUAL_PROSTATE:
         image_case = load_case(options.case, replace(config, dose_grid_mm=None), progress)
     progress.step("export", 0.0)
-    write_plan_folder(result, options.out, image_case=image_case)
+    write_plan_folder(result, options.out, image_case=image_case, eclipse_fluence=options.eclipse_fluence)
     progress.step("export", 1.0, str(options.out))
     return result
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeprt.case import PatientCase
+from deeprt.errors import InputError
 from deeprt.evaluation.criteria import Criterion, CriterionResult, NotApplicable, judge
 from deeprt.evaluation.dvh import Dvh, structure_dvh
 from deeprt.evaluation.metrics import StructureMetrics, TargetMetrics, structure_metrics, target_metrics
@@ -87,3 +88,22 @@ def evaluate(case: PatientCase, dose_gy: NDArray[np.float32], criteria: Sequence
         tuple(r for r in results if isinstance(r, CriterionResult)),
         tuple(r for r in results if isinstance(r, NotApplicable)),
     )
+
+
+def check_dose_of_case(case: PatientCase, dose_gy: NDArray[np.float32], name: str) -> None:
+    """Refuse a dose, (n_k, n_j, n_i) on the case's grid, that misses the patient or a target.
+
+    Parameters
+    ----------
+    name : of the dose, in messages
+
+    Raises
+    ------
+    InputError
+        If it has no dose inside the external, or half of a prescribed target gets none.
+    """
+    if not (dose_gy * case.external.fraction).any():
+        raise InputError(f"Dose '{name}' has no dose inside '{case.external.name}'; it belongs to another case.")
+    for target in case.targets:
+        if structure_dvh(dose_gy, target.fraction, case.grid.voxel_volume_cc).dose_at_volume(50) <= 0:
+            raise InputError(f"Dose '{name}' does not reach half of the target '{target.name}'.")

@@ -107,14 +107,8 @@ def predict_fluence(
         problem, fluence = refined(case, machine, wished_gy, inversion, fluence, n_refinements)
         maps_mu = inversion.to_maps(fluence)
     own = [map_to_fluence(b, m) for b, m in zip(beams, maps_mu, strict=True)]
-    row = torch.cat([m[torch.from_numpy(b.open_beamlets)] for b, m in zip(beams, own, strict=True)])[None]
     report.step("fluence", 1.0)
-    return FluenceSolution(
-        fluence_mu=tuple(m.cpu().numpy().astype(np.float64) for m in own),
-        dose_gy=influence.to_volume(case.n_fractions * influence.dose(row)[0]),
-        objective=float((problem.dose(fluence)[0] - wished_of(problem)).square().mean()),
-        history=(), converged=True, source=source, notes=notes,
-    )  # fmt: skip
+    return _solution(case, influence, problem, fluence, own, source=source, notes=notes)
 
 
 def _not_asked(card: ModelCard, inversion: Inversion, n_refinements: int) -> str:
@@ -148,6 +142,70 @@ def refined(
     if inversion.is_of_this_model and problem.roughness is not None:
         problem = replace(problem, roughness=replace(problem.roughness, origin=fluence_mu))
     return problem, mimicked(problem, fluence_mu, n_refinements)
+
+
+def refine_fluence(
+    case: PatientCase,
+    influence: DoseInfluence,
+    machine: Machine,
+    wished_gy: NDArray[np.float32],
+    fluence_mu: Sequence[NDArray[np.float64]],
+    n_refinements: int,
+) -> FluenceSolution:
+    """Pull the dose of given fluence to a wished one, as `predict_fluence` does it with its own.
+
+    Parameters
+    ----------
+    influence : of the beams, on every voxel whose dose is wanted
+    wished_gy : (n_k, n_j, n_i) whole course, on the case's grid
+    fluence_mu : one (n_rows, n_cols) a beam, MU per fraction; closed beamlets have none
+    n_refinements : iterations, one or more
+
+    Returns
+    -------
+    As of `predict_fluence`
+
+    Raises
+    ------
+    InputError
+        If there is no iteration, the dose is not one of this case, the fluence is not of these beams, or a beam reaches
+        beyond the map.
+    """
+    if n_refinements < 1:
+        raise InputError(f"The number of refinements must be at least 1, got {n_refinements}.")
+    _check_dose(case, wished_gy)
+    beams = tuple(b.beam for b in influence.beams)
+    if [m.shape for m in fluence_mu] != [b.open_beamlets.shape for b in beams]:
+        raise InputError("The fluence is not of these beams; predict or optimize it anew.")
+    inversion = invert(case, beams, machine, wished_gy, device=str(influence.device))
+    # Between the jaws of the inversion's beams lies one more beamlet on every side.
+    wide = [np.pad(np.where(b.open_beamlets, m, 0.0), 1).ravel() for b, m in zip(beams, fluence_mu, strict=True)]
+    start = torch.from_numpy(np.concatenate(wide).astype(np.float32)).to(influence.device)[None]
+    problem, fluence = refined(case, machine, wished_gy, inversion, start, n_refinements)
+    parts = torch.split(fluence[0], [w.n_open for w in inversion.beams])
+    inner = [p.reshape(w.open_beamlets.shape)[1:-1, 1:-1] for w, p in zip(inversion.beams, parts, strict=True)]
+    return _solution(case, influence, problem, fluence, inner, source=f"{n_refinements} refinements")
+
+
+def _solution(
+    case: PatientCase,
+    influence: DoseInfluence,
+    problem: FluenceProblem,
+    fluence_mu: Tensor,
+    maps_mu: Sequence[Tensor],
+    *,
+    source: str,
+    notes: tuple[str, ...] = (),
+) -> FluenceSolution:
+    """Solution with the open beamlets of maps; its objective is that of the fluence between the jaws."""
+    masks = [torch.from_numpy(b.beam.open_beamlets).to(m.device) for b, m in zip(influence.beams, maps_mu, strict=True)]
+    row = torch.cat([m[mask] for mask, m in zip(masks, maps_mu, strict=True)])[None]
+    return FluenceSolution(
+        fluence_mu=tuple((m * mask).cpu().numpy().astype(np.float64) for mask, m in zip(masks, maps_mu, strict=True)),
+        dose_gy=influence.to_volume(case.n_fractions * influence.dose(row)[0]),
+        objective=float((problem.dose(fluence_mu)[0] - wished_of(problem)).square().mean()),
+        history=(), converged=True, source=source, notes=notes,
+    )  # fmt: skip
 
 
 def network_of(file: Path | None) -> tuple[ModelCard, FluenceNetwork | DualFrameNetwork]:

@@ -14,6 +14,7 @@ from deeprt.errors import InputError
 from deeprt.machine import Clearance
 
 SAME_DEG = 0.05  # central axes nearer than this are one beam: plans are written to a tenth of a degree
+_PEAK_DEG = 15.0  # central axes nearer than this share one peak of the fitness
 
 
 def candidate_beams(kind: str, clearance: Clearance) -> tuple[BeamAngles, ...]:
@@ -144,3 +145,56 @@ def axes_of(angles: Sequence[BeamAngles]) -> NDArray[np.float64]:
     """Unit vectors from the isocenter to the sources, in the couch's system, (n, 3)."""
     gantry, couch = np.radians([(a.gantry_deg, a.couch_deg) for a in angles]).T
     return np.stack([np.cos(couch) * np.sin(gantry), -np.sin(couch) * np.sin(gantry), np.cos(gantry)], axis=1)
+
+
+def fittest_by_gantry(
+    candidates: Sequence[BeamAngles], fitness: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the gantry angles of candidates, increasing, and the fitness of the fittest with each.
+
+    >>> fittest_by_gantry([BeamAngles(90.0), BeamAngles(10.0), BeamAngles(90.0, 30.0)], np.array([0.1, 0.2, 0.3]))
+    (array([10., 90.]), array([0.2, 0.3]))
+    """
+    gantry, group = np.unique([round(c.gantry_deg, 6) for c in candidates], return_inverse=True)
+    fittest = np.full(gantry.size, -np.inf)
+    np.maximum.at(fittest, group, fitness)
+    return gantry, fittest
+
+
+def peaks_of(
+    candidates: Sequence[BeamAngles], fitness: NDArray[np.floating], selectable: NDArray[np.bool_]
+) -> tuple[int, ...]:
+    """Find the candidates that are fitter than all others around them, the fittest first.
+
+    Around a candidate are those whose central axes are within 15°, or, where candidates are farther apart, its
+    neighbors. Of equally fit ones the first counts.
+
+    Parameters
+    ----------
+    fitness : (n_candidates,)
+    selectable : (n_candidates,) which of them may be chosen; the others are left aside
+
+    Returns
+    -------
+    Their positions among the candidates
+
+    Examples
+    --------
+    >>> candidates = [BeamAngles(10.0 * k) for k in range(36)]
+    >>> fitness = np.cos(np.radians([2 * c.gantry_deg - 80 for c in candidates]))
+    >>> peaks_of(candidates, fitness, np.ones(36, bool))
+    (4, 22)
+    """
+    places = np.flatnonzero(selectable)
+    if places.size == 0:
+        return ()
+    axes = axes_of(candidates)[places]
+    separation = np.degrees(np.arccos(np.clip(axes @ axes.T, -1, 1)))
+    np.fill_diagonal(separation, np.inf)
+    near = separation <= np.maximum(_PEAK_DEG, 1.5 * separation.min(axis=1, keepdims=True))
+    np.fill_diagonal(near, False)
+    order = np.argsort(-np.asarray(fitness)[places], kind="stable")
+    rank = np.empty(places.size, np.int64)
+    rank[order] = np.arange(places.size)
+    is_peak = rank < np.where(near, rank, places.size).min(axis=1)
+    return tuple(int(places[i]) for i in order if is_peak[i])

@@ -52,3 +52,24 @@ class FitnessPredictor(Protocol):
 
     def reweighted(self, weights: OrganWeights) -> FitnessPredictor:
         """Return the same patient's with other organ weights; it keeps the work that does not depend on them."""
+
+
+class Remembering:
+    """Asks a predictor once about a set, whatever the order of its beams."""
+
+    def __init__(self, predictor: FitnessPredictor) -> None:
+        self.asked = predictor
+        self._fitness: dict[frozenset[BeamAngles], NDArray[np.float32]] = {}
+
+    def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
+        """Predicted fitness, (n_candidates,); not to be written to."""
+        beams = frozenset(chosen)
+        if beams not in self._fitness:
+            fitness = np.array(self.asked.fitness(chosen), np.float32)
+            fitness.flags.writeable = False
+            self._fitness[beams] = fitness
+        return self._fitness[beams]
+
+    def reweighted(self, weights: OrganWeights) -> Remembering:
+        """Return the same for other organ weights, of which nothing is known yet."""
+        return Remembering(self.asked.reweighted(weights))

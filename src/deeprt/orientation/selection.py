@@ -84,6 +84,34 @@ def select_beams(
     return cached_selection(key, make)
 
 
+def improve_beams(
+    case: PatientCase,
+    machine: Machine,
+    beams: Sequence[BeamAngles],
+    settings: CandidateSettings,
+    *,
+    n_kept: int = 0,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> BeamSelection:
+    """Let a search with the exact objective exchange beams of a set, for as long as the settings say.
+
+    Parameters
+    ----------
+    beams : candidates or not
+    n_kept : first beams of the set, which stay
+
+    Returns
+    -------
+    The improved set, its new beams last; the same beams, without fitness, where no better one was found
+    """
+    problem, positions = selection_problem(case, machine, settings, given=beams, device=device, seed=seed)
+    no_fitness = np.zeros((0, len(problem.candidates)), np.float32)
+    given = BeamSelection(problem.candidates, positions, no_fitness, (), n_kept, "user", {})
+    return improve_by_exchange(problem, given, budget_s=settings.improve_s, progress=progress)
+
+
 def _check_candidates(machine: Machine, n_beams: int, settings: CandidateSettings, given: Sequence[BeamAngles]) -> None:
     """Refuse a number of beams for which there are not enough candidates, the given beams apart."""
     candidates = candidate_beams(settings.candidates, machine.clearance)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deeprt.beams import BeamAngles, BeamSelection
 from deeprt.errors import InputError
 from deeprt.orientation.candidates import SAME_DEG, check_enough, excluded, separations_deg
-from deeprt.orientation.predictor import FitnessPredictor
+from deeprt.orientation.predictor import FitnessPredictor, Remembering
 from deeprt.orientation.teacher import OrganWeights
 from deeprt.progress import Progress
 
@@ -75,6 +75,7 @@ class BeamSession:
     Parameters
     ----------
     weights : that the predictor was made with
+    beams : to begin with
     n_beams : wished number of beams
     """
 
@@ -83,12 +84,13 @@ class BeamSession:
         predictor: FitnessPredictor,
         weights: OrganWeights,
         *,
+        beams: Sequence[SessionBeam] = (),
         n_beams: int = 5,
         excluded_deg: Sequence[tuple[float, float]] = (),
         min_separation_deg: float = 0.0,
     ) -> None:
         self._candidates = predictor.candidates
-        self._asked = [(weights, _Remembering(predictor))]
+        self._asked = [(weights, Remembering(predictor))]
         empty = SessionState(
             beams=(),
             n_beams=_checked_number(n_beams),
@@ -100,7 +102,7 @@ class BeamSession:
             best=None,
             notes=(),
         )
-        self._state = self._predicted(empty)
+        self._state = self._predicted(_with_beams(empty, tuple(beams)))
         self._past: list[SessionState] = []
         self._future: list[SessionState] = []
 
@@ -184,6 +186,14 @@ class BeamSession:
         beams = tuple(b if b.angles in found else next(coming_in) for b in state.beams)
         return self._enter(replace(state, beams=beams))
 
+    def take(self, angles: Sequence[BeamAngles]) -> SessionState:
+        """Take other beams in place of all; locked ones must be among them and stay locked."""
+        for position, beam in enumerate(self._state.beams):
+            if beam.locked and beam.angles not in angles:
+                raise InputError(f"Beam {position + 1} is locked and not among the new beams; unlock it first.")
+        locked = {b.angles for b in self._state.beams if b.locked}
+        return self._enter(_with_beams(self._state, tuple(SessionBeam(a, a in locked) for a in angles)))
+
     def clear(self) -> SessionState:
         """Remove all beams but the locked ones."""
         return self._enter(replace(self._state, beams=tuple(b for b in self._state.beams if b.locked)))
@@ -262,7 +272,7 @@ class BeamSession:
         notes = predictor.asked.notes(max(edited.n_beams, len(edited.beams)))
         return replace(edited, fitness=fitness, selectable=selectable, best=best, notes=notes)
 
-    def _predictor(self, weights: OrganWeights) -> _Remembering:
+    def _predictor(self, weights: OrganWeights) -> Remembering:
         for known, predictor in self._asked:
             if known == weights:
                 return predictor
@@ -291,25 +301,6 @@ class BeamSession:
     def _unlocked(self, position: int, verb: str) -> None:
         if self._beam(position).locked:
             raise InputError(f"Beam {position + 1} is locked; unlock it to {verb} it.")
-
-
-class _Remembering:
-    """Asks a predictor once about a set, whatever the order of its beams."""
-
-    def __init__(self, predictor: FitnessPredictor) -> None:
-        self.asked = predictor
-        self._fitness: dict[frozenset[BeamAngles], NDArray[np.float32]] = {}
-
-    def fitness(self, chosen: Sequence[BeamAngles]) -> NDArray[np.float32]:
-        beams = frozenset(chosen)
-        if beams not in self._fitness:
-            fitness = np.array(self.asked.fitness(chosen), np.float32)
-            fitness.flags.writeable = False
-            self._fitness[beams] = fitness
-        return self._fitness[beams]
-
-    def reweighted(self, weights: OrganWeights) -> _Remembering:
-        return _Remembering(self.asked.reweighted(weights))
 
 
 def _content(state: SessionState) -> tuple[object, ...]:

@@ -22,11 +22,12 @@ from deeprt.dose.influence import dose_influence
 from deeprt.errors import InputError
 from deeprt.files import read_arrays, write_arrays
 from deeprt.fluence.solvers import SolverSettings
+from deeprt.fluence_finding import fluence_problem, optimize_fluence
 from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
 from deeprt.networks.beams_eye_view import ViewSampling
 from deeprt.orientation.selection import equispaced_angles
-from deeprt.pipeline import fluence_problem, normalize, optimize_fluence
+from deeprt.pipeline import normalize
 from deeprt.progress import Progress, Silent
 from deeprt.structures import Role
 from deeprt.training.cohort import CohortPatient, read_cohort, read_kept
