@@ -36,5 +36,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(READY): $(INSTALLED)
-	$(INSTALL) ".[test,mrml]"
+	$(INSTALL) ".[test,mrml,panels]"
 	@touch $@

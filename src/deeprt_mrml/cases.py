@@ -15,7 +15,7 @@ from deeprt.geometry import PATIENT_POSITIONS, Grid
 from deeprt.roles import RoleProposal, StructureChoice, propose_roles, with_choices
 from deeprt.structures import Role, Structure
 from deeprt_mrml.coordinates import grid_of
-from deeprt_mrml.segments import add_segment, choices_of, segments_of
+from deeprt_mrml.segments import add_segment, choices_of, segment_colors, segments_of
 from deeprt_mrml.volumes import array_of, set_scale, values_on, volume_node
 
 POSITION = "DICOM.PatientPosition"  # attribute of a volume
@@ -60,9 +60,8 @@ def case_from_nodes(
     drawn = segments_of(segmentation_node)
     names = [s.name for s in drawn]
     kept = choices_of(segmentation_node) | dict(choices or {})
-    proposals = with_choices(names, propose_roles([(name, "") for name in names]), kept)
     structures = []
-    for source, proposal in zip(drawn, proposals, strict=True):
+    for source, proposal in zip(drawn, roles_of(segmentation_node, choices), strict=True):
         structure = _structure(source, proposal, kept.get(source.name, StructureChoice()), grid)
         if structure is None:
             notes.append(f"Structure '{source.name}' is empty and left out.")
@@ -81,6 +80,20 @@ def case_from_nodes(
         ct_node.GetName(), position, grid, ct_hu, tuple(structures), n_fractions, hu_table, notes=tuple(notes)
     )
     return with_densities(case)
+
+
+def roles_of(
+    node: slicer.vtkMRMLSegmentationNode, choices: Mapping[str, StructureChoice] | None = None
+) -> tuple[RoleProposal, ...]:
+    """Role of each segment: what the user sets, else what the segment keeps, else what its name proposes.
+
+    Raises
+    ------
+    InputError
+        If a choice names no segment or contradicts itself, or there are two externals.
+    """
+    names = list(segment_colors(node))
+    return with_choices(names, propose_roles([(n, "") for n in names]), choices_of(node) | dict(choices or {}))
 
 
 def ct_from_case(scene: slicer.vtkMRMLScene, case: PatientCase) -> slicer.vtkMRMLScalarVolumeNode:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
 
 import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from deeprt.beams import Beam
+from deeprt.beams import Beam, FluenceImage
 from deeprt.geometry import Grid
 from deeprt_mrml.beam_models import beam_name
 from deeprt_mrml.coordinates import beam_to_ras, matrix_to_lps
-from deeprt_mrml.subject_hierarchy import keep_only, plan_node
-from deeprt_mrml.volumes import color_table, set_scale, set_volume
+from deeprt_mrml.subject_hierarchy import keep_only, plan_node, plan_nodes
+from deeprt_mrml.volumes import array_of, color_table, set_scale, set_volume
 
 _THICKNESS_MM = 1.0  # of the one slice, along +Zb
+
+
+class MapKind(StrEnum):
+    """What maps of a plan there are in a scene."""
+
+    FLUENCE = "fluence"
+    REFERENCE = "reference fluence"
+    DIFFERENCE = "fluence difference"
 
 
 def show_fluence(
@@ -24,6 +34,7 @@ def show_fluence(
     beams: Sequence[Beam],
     fluence_mu: Sequence[NDArray[np.floating]],
     *,
+    kind: MapKind = MapKind.FLUENCE,
     top_mu: float | None = None,
 ) -> tuple[slicer.vtkMRMLScalarVolumeNode, ...]:
     """Show the fluence maps of a plan on one scale; volumes of an earlier call are changed, those left over removed.
@@ -31,7 +42,8 @@ def show_fluence(
     Parameters
     ----------
     fluence_mu : one (n_rows, n_cols) of each beam's beamlets, MU per fraction
-    top_mu : upper end of the scale; the highest fluence of all beams if None
+    kind : of the maps; the scale of differences is symmetric about zero
+    top_mu : upper end of the scale; the highest value of all beams, regardless of its sign, if None
 
     Returns
     -------
@@ -45,13 +57,42 @@ def show_fluence(
     nodes = []
     for number, (beam, fluence) in enumerate(zip(beams, fluence_mu, strict=True), start=1):
         values, grid = fluence_image(beam, fluence)
-        node = plan_node(scene, plan, f"fluence/{number}", "vtkMRMLScalarVolumeNode", f"{beam_name(beam)} fluence")
+        node = plan_node(scene, plan, _part(kind, number), "vtkMRMLScalarVolumeNode", f"{beam_name(beam)} {kind}")
         set_volume(node, values, grid)
         nodes.append(node)
-    highest = max((float(np.max(f)) for f in fluence_mu), default=0.0)
-    set_scale(nodes, 0.0, top_mu or highest or 1.0, color_table(scene, "cividis"))
-    keep_only(scene, plan, "fluence/", nodes)
+    top = top_mu or max((float(np.abs(f).max()) for f in fluence_mu), default=0.0) or 1.0
+    low, colors = (-top, "RdBu_r") if kind is MapKind.DIFFERENCE else (0.0, "cividis")
+    set_scale(nodes, low, top, color_table(scene, colors))
+    keep_only(scene, plan, f"{kind}/", nodes)
     return tuple(nodes)
+
+
+def remove_fluence(scene: slicer.vtkMRMLScene, plan: str, kind: MapKind) -> None:
+    """Remove the maps of one kind of a plan."""
+    keep_only(scene, plan, f"{kind}/", ())
+
+
+def fluence_of_plan(
+    scene: slicer.vtkMRMLScene, plan: str, beams: Sequence[Beam], *, kind: MapKind = MapKind.FLUENCE
+) -> tuple[NDArray[np.float64], ...]:
+    """Take the maps of a plan from its volumes, also where their values were edited.
+
+    Parameters
+    ----------
+    beams : that they were shown for
+
+    Returns
+    -------
+    One (n_rows, n_cols) a beam, MU per fraction; none at all unless each beam has a volume of its pixels
+    """
+    maps = []
+    for number, beam in enumerate(beams, start=1):
+        for node in plan_nodes(scene, plan, _part(kind, number)):
+            try:
+                maps.append(fluence_of_image(beam, array_of(node)))
+            except ValueError:  # another image took its place
+                return ()
+    return tuple(maps) if len(maps) == len(beams) else ()
 
 
 def fluence_image(beam: Beam, fluence: NDArray[np.floating]) -> tuple[NDArray[np.float32], Grid]:
@@ -73,21 +114,34 @@ def fluence_image(beam: Beam, fluence: NDArray[np.floating]) -> tuple[NDArray[np
     ValueError
         If the map is not of the beam's beamlets.
     """
-    if fluence.shape != beam.open_beamlets.shape:
-        raise ValueError(
-            f"{beam.name}: the fluence has shape {fluence.shape}, its beamlets {beam.open_beamlets.shape}."
-        )
-    (columns, x_mm, width_mm), (rows, y_mm, height_mm) = _pixels(beam.x_edges_mm), _pixels(beam.y_edges_mm)
-    to_beam = np.diag([width_mm, height_mm, _THICKNESS_MM, 1.0])
-    to_beam[:2, 3] = x_mm, y_mm
-    values = fluence[np.ix_(rows, columns)].astype(np.float32)[None]
-    return values, Grid((1, rows.size, columns.size), matrix_to_lps(beam_to_ras(beam)) @ to_beam)
+    image = FluenceImage.of(beam, fluence)
+    to_beam = np.diag([*image.pixel_mm, _THICKNESS_MM, 1.0])
+    to_beam[:2, 3] = image.first_mm
+    values = image.values.astype(np.float32)[None]
+    return values, Grid(values.shape, matrix_to_lps(beam_to_ras(beam)) @ to_beam)
 
 
-def _pixels(edges_mm: NDArray[np.float64]) -> tuple[NDArray[np.int64], float, float]:
-    """Interval of each pixel along an axis, center of the first pixel, size of all."""
-    extent = float(edges_mm[-1] - edges_mm[0])
-    n = int(np.ceil(extent / np.diff(edges_mm).min() - 1e-6))
-    size = extent / n
-    centers = edges_mm[0] + size * (np.arange(n) + 0.5)
-    return np.searchsorted(edges_mm, centers, side="right") - 1, float(centers[0]), size
+def fluence_of_image(beam: Beam, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Take a fluence map from an image of `fluence_image`: the mean of each beamlet's pixels.
+
+    Parameters
+    ----------
+    values : (1, n_rows of pixels, n_cols of pixels)
+
+    Returns
+    -------
+    (n_rows, n_cols) float64
+
+    Raises
+    ------
+    ValueError
+        If the image does not have the beam's pixels.
+    """
+    image = FluenceImage.of(beam, np.zeros(beam.open_beamlets.shape))
+    if values.shape != (1, *image.values.shape):
+        raise ValueError(f"{beam.name}: the image has shape {values.shape}, the beam's {(1, *image.values.shape)}.")
+    return replace(image, values=values[0].astype(np.float64)).on_beamlets(beam)
+
+
+def _part(kind: MapKind, number: int) -> str:
+    return f"{kind}/{number}/"  # with an end, so that no part begins like another

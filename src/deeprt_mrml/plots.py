@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from deeprt.beams import BeamAngles
 from deeprt.dicom.source import Color
 from deeprt.evaluation.evaluate import PlanReport
+from deeprt.orientation.candidates import fittest_by_gantry
+from deeprt.structures import Role
 from deeprt_mrml.subject_hierarchy import keep_only, plan_node
 
 _N_DOSES = 501  # points of a curve
@@ -20,32 +22,41 @@ _UNKNOWN_COLOR: Color = (128, 128, 128)
 
 
 def show_dvh(
-    scene: slicer.vtkMRMLScene, plan: str, reports: Mapping[str, PlanReport], colors: Mapping[str, Color]
+    scene: slicer.vtkMRMLScene,
+    plan: str,
+    reports: Mapping[str, PlanReport],
+    colors: Mapping[str, Color],
+    *,
+    name: str = "DVH",
 ) -> slicer.vtkMRMLPlotChartNode:
     """Show cumulative dose-volume histograms of a plan: solid those of the first report, dashed those of the others.
 
-    Nodes of an earlier call are changed, and those left over removed.
+    Structures that only serve the optimization are left out. Nodes of an earlier call are changed, and those left over
+    removed.
 
     Parameters
     ----------
     reports : by what the legend calls them, such as *ideal* and *delivered*
     colors : by name of structure, RGB, 0 to 255; gray where one is missing
+    name : of the chart, one of several that a plan may have
     """
-    chart = plan_node(scene, plan, "dvh", "vtkMRMLPlotChartNode", f"{plan} DVH")
+    part = name.lower()
+    chart = plan_node(scene, plan, part, "vtkMRMLPlotChartNode", f"{plan} {name}")
     top_gy = max((s.dvh.max_gy for r in reports.values() for s in r.structures), default=1.0)
     dose_gy = np.linspace(0.0, 1.02 * top_gy, _N_DOSES)
     shown = []
     for number, (title, report) in enumerate(reports.items(), start=1):
-        columns = {"Dose (Gy)": dose_gy} | {s.name: 100 * s.dvh.curve(dose_gy) for s in report.structures}
-        table = _table(scene, plan, f"dvh/{number}", f"{plan} DVH {title}", columns)
-        for s in report.structures:
-            name = s.name if len(reports) == 1 else f"{s.name} ({title})"
-            series = _series(scene, plan, f"dvh/{number}/{s.name}", name, table, ("Dose (Gy)", s.name))
+        structures = [s for s in report.structures if s.role is not Role.TUNING]
+        columns = {"Dose (Gy)": dose_gy} | {s.name: 100 * s.dvh.curve(dose_gy) for s in structures}
+        table = _table(scene, plan, f"{part}/{number}", f"{plan} {name} {title}", columns)
+        for s in structures:
+            label = s.name if len(reports) == 1 else f"{s.name} ({title})"
+            series = _series(scene, plan, f"{part}/{number}/{s.name}", label, table, ("Dose (Gy)", s.name))
             series.SetLineStyle(series.LineStyleSolid if number == 1 else series.LineStyleDash)
             series.SetColor(*(channel / 255 for channel in colors.get(s.name, _UNKNOWN_COLOR)))
             shown.append(series)
     _fill(chart, shown, "Dose-volume histogram", "Dose (Gy)", "Volume (%)")
-    keep_only(scene, plan, "dvh/", [*shown, *(s.GetTableNode() for s in shown)])
+    keep_only(scene, plan, f"{part}/", [*shown, *(s.GetTableNode() for s in shown)])
     return chart
 
 
@@ -66,9 +77,7 @@ def show_fitness(
     fitness : (n_candidates,)
     """
     chart = plan_node(scene, plan, "fitness", "vtkMRMLPlotChartNode", f"{plan} fitness")
-    gantry, group = np.unique([round(c.gantry_deg, 6) for c in candidates], return_inverse=True)
-    best = np.full(gantry.size, -np.inf)
-    np.maximum.at(best, group, fitness)
+    gantry, best = fittest_by_gantry(candidates, fitness)
     marked = np.array([a.gantry_deg for a in chosen])
     names = ("Gantry angle (°)", "Fitness")
     curve = dict(zip(names, (gantry, best), strict=True))

@@ -123,6 +123,17 @@ def set_choices(node: slicer.vtkMRMLSegmentationNode, choices: Mapping[str, Stru
                 segment.SetTag(tag, str(value))
 
 
+def stamp_of_segments(node: slicer.vtkMRMLSegmentationNode) -> tuple[object, ...]:
+    """What changes when segments, their names or tags, or their place in the scene do, and otherwise does not."""
+    segmentation = node.GetSegmentation()
+    stamps = []
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        source = segment.GetRepresentation(segmentation.GetSourceRepresentationName())
+        stamps.append((segment.GetName(), segment.GetMTime(), 0 if source is None else source.GetMTime()))
+    return node.GetID(), tuple(stamps), to_scene(node).tobytes()
+
+
 def segment_colors(node: slicer.vtkMRMLSegmentationNode) -> dict[str, Color]:
     """Colors of the segments by name, RGB, 0 to 255."""
     segmentation = node.GetSegmentation()

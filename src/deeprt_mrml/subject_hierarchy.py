@@ -51,13 +51,23 @@ def plan_node(
     node = next((n for n in plan_nodes(scene, plan) if n.GetAttribute(_PART) == part), None)
     if node is None:
         node = scene.AddNewNodeByClass(class_name, name)
-        node.SetAttribute(_PLAN, plan)
-        node.SetAttribute(_PART, part)
+        claim(node, plan, part)
         parent = plan_folder(scene, plan) if under is None else subject_hierarchy(scene).GetItemByDataNode(under)
         place(scene, node, parent)
     elif node.GetName() != name:
         node.SetName(name)
     return node
+
+
+def claim(node: slicer.vtkMRMLNode, plan: str, part: str) -> None:
+    """Let a node know which plan, and which part of it, it belongs to."""
+    node.SetAttribute(_PLAN, plan)
+    node.SetAttribute(_PART, part)
+
+
+def key_of(node: slicer.vtkMRMLNode) -> str:
+    """Name by which a node knows its plan; empty if it belongs to none."""
+    return str(node.GetAttribute(_PLAN) or "")
 
 
 def plan_nodes(scene: slicer.vtkMRMLScene, plan: str, part: str = "") -> tuple[slicer.vtkMRMLNode, ...]:

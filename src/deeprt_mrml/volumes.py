@@ -60,6 +60,13 @@ def array_of(volume_node: slicer.vtkMRMLScalarVolumeNode) -> NDArray[np.float32]
     return np.array(slicer.util.arrayFromVolume(volume_node), np.float32)
 
 
+def stamp_of_volume(volume_node: slicer.vtkMRMLScalarVolumeNode) -> tuple[object, ...]:
+    """What changes when a volume's voxels or its place in the scene do, and otherwise does not."""
+    image = volume_node.GetImageData()
+    grid = grid_of(volume_node)
+    return volume_node.GetID(), image.GetMTime(), grid.shape, grid.index_to_lps.tobytes()
+
+
 def dose_node(
     scene: slicer.vtkMRMLScene,
     plan: str,
