@@ -1,5 +1,6 @@
 """A session with a plan for a small case, and commands that run at once, in this process."""
 
+import time
 from dataclasses import replace
 
 from Mrml.samples import a_case
@@ -77,3 +78,4 @@ def finish(session):
     """Look after the work of a session until there is none."""
     while session.work.is_busy:
         session.work.poll()
+        time.sleep(0.0 if isinstance(session.work, WorkAtOnce) else 0.05)

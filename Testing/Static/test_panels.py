@@ -205,3 +205,12 @@ def test_the_check_list_names_controls_and_pictures_that_exist():
     assert {name for row in rows for name in re.findall(r"\*\*(.+?)\*\*", row)} - shown == set()
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", document)
     assert [p for p in pictures if not (ROOT / "Docs" / p).is_file()] == []
+
+
+def test_the_test_that_runs_in_slicer_names_widgets_that_exist():
+    tree = ast.parse((ROOT / "Testing/Slicer/DeepRTWorkflowTest.py").read_text(encoding="utf-8"))
+    named = {node.attr: ast.unparse(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for panel, module in {"self.boo": "DeepBOO", "self.fluence": "DeepFluence"}.items():
+        used = {name for name, owner in named.items() if owner in {panel, "ui"}}
+        assert used
+        assert used - set(widgets(module)) == set()

@@ -56,9 +56,11 @@ class _Ring:
 
     def bands(self, lines_ras: Sequence[Float], *, closed: bool = False) -> vtk.vtkPolyData:
         """Extend lines, each (n, 3) in the ring's plane, along the patient's axis to both sides."""
-        along = points_to_ras(bld_to_lps_rotation(0.0, position=self.position)[:, 1])
         flat, points, cells = vtk.vtkPolyData(), vtk.vtkPoints(), vtk.vtkCellArray()
-        corners = np.concatenate(lines_ras) if lines_ras else np.empty((0, 3))
+        if not lines_ras:
+            return flat
+        along = points_to_ras(bld_to_lps_rotation(0.0, position=self.position)[:, 1])
+        corners = np.concatenate(lines_ras)
         points.SetData(numpy_to_vtk((corners - self.half_length_mm * along).astype(np.float32), deep=True))
         first = 0
         for line in lines_ras:

@@ -109,8 +109,10 @@ class LongWork:
 
 def _seconds_by_step(records: Sequence[ProgressRecord]) -> dict[str, float]:
     """Seconds from the first report of each step to the first of the next one."""
+    if not records:
+        return {}
     first: dict[str, float] = {}
     for r in records:
         first.setdefault(r.step, r.elapsed_s)
-    ends = [*list(first.values())[1:], records[-1].elapsed_s if records else 0.0]
+    ends = [*list(first.values())[1:], records[-1].elapsed_s]
     return {step: end - begin for (step, begin), end in zip(first.items(), ends, strict=True)}

@@ -29,7 +29,7 @@ def register(thumbnail: Path) -> None:
     )
 
 
-def make_virtual_prostate(source: object = None) -> None:
+def make_virtual_prostate(source: object) -> None:
     """Add the virtual prostate patient and a plan for it to the scene, as *Try it* in the panels does.
 
     Parameters

@@ -20,6 +20,7 @@ from deeprt.progress import Progress
 SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz")
 _SEGMENTATION_SUFFIX = ".seg.nrrd"
 _MIN_SAMPLES, _MAX_SAMPLES = 3, 8  # of a voxel along each axis
+_HAIR = 1e-6  # of a mask voxel: points on a face lie in the voxel beyond it, whatever a matrix is rounded to
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,84 @@
+"""Section *Export*: the plan as DICOM, into a folder and into Slicer's database."""
+
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from deeprt_slicer.controls import allow
+
+from .Section import Section
+
+_PLAN, _REPORT = "RTPLAN.dcm", "report.html"
+
+
+class ExportSection(Section):
+    """Where to, what besides, and the button."""
+
+    def _bind(self):
+        ui = self.ui
+        ui.folderEdit.connect("currentPathChanged(QString)", lambda _path: self.panel.show())
+        ui.exportButton.connect("clicked()", self._export)
+        self._exported = {}  # what was written where, by plan
+
+    def _show(self, whyFixed):
+        ui = self.ui
+        allow(ui.exportButton, whyFixed or self.planning.why_not("export") or self._whyNoFolder())
+        allow(ui.databaseCheck, _whyNoDatabase())
+        exported = self._exported.get(self.plan and self.plan.key, "")
+        ui.exportStateLabel.setText(exported)
+        ui.exportStateLabel.setVisible(bool(exported))
+
+    def _whyNoFolder(self):
+        return "" if self.ui.folderEdit.currentPath.strip() else _("Choose a folder.")
+
+    def _export(self):
+        folder = Path(self.ui.folderEdit.currentPath.strip()).expanduser()
+        isThere = (folder / _PLAN).exists()
+        question = _("There is a plan in {folder}. Replace it?").format(folder=folder)
+        if isThere and not slicer.util.confirmYesNoDisplay(question, _("Export")):
+            return
+        self._exported = {}
+        before, key = _stamp(folder / _PLAN), self.plan.key
+        self.panel.start(
+            lambda: self.planning.start_export(
+                folder, eclipse_fluence=self.ui.eclipseCheck.isChecked(), overwrite=isThere
+            ),
+            then=lambda: self._finish(folder, before, key),
+        )
+
+    def _finish(self, folder, before, key):
+        """Say what was written, and pass it on as wished; nothing if the plan was not written."""
+        if _stamp(folder / _PLAN) == before:
+            return
+        self.ui.folderEdit.addCurrentPathToHistory()
+        said = [_("✓ Written to {folder}.").format(folder=folder)]
+        if self.ui.databaseCheck.enabled and self.ui.databaseCheck.isChecked():
+            said.append(_addToDatabase(folder))
+        if self.ui.reportCheck.isChecked():
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder / _REPORT)))
+        self._exported = {key: " ".join(said)}
+        self.panel.show()
+
+
+def _whyNoDatabase():
+    """Why files cannot go into the DICOM database of the application; empty if they can."""
+    database = getattr(slicer, "dicomDatabase", None)
+    if database is None or not database.isOpen:
+        return _("No DICOM database is open in this application; open one in the module DICOM.")
+    return ""
+
+
+def _addToDatabase(folder):
+    """Import the files of a folder, which are copied; a sentence what came of it."""
+    from DICOMLib import DICOMUtils
+
+    if DICOMUtils.importDicom(str(folder), copyFiles=True):
+        return _("It is in the DICOM database.")
+    return _("It could not be imported into the DICOM database.")
+
+
+def _stamp(path):
+    """What changes when a file is written anew; None while it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else None

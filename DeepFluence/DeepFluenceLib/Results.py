@@ -1,0 +1,142 @@
+"""Section *Results*: doses in the views, and their numbers in tables."""
+
+import re
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from deeprt.errors import InputError
+from deeprt_mrml.fluence_stages import Stage, StageState
+from deeprt_slicer.controls import allow
+from deeprt_slicer.tables import NONE, Cell, fill, number, verdict
+
+from .Section import Section
+
+_DOSES = ("D95%", "Dmean", "D2%", "Dmax")  # metrics that are columns, as they are called
+
+
+class ResultsSection(Section):
+    """What is washed over the CT, isodoses, chart, tables."""
+
+    def _bind(self):
+        ui = self.ui
+        self.onChange(ui.shownDoseCombo, "currentIndexChanged(int)", lambda _index: self._wash())
+        self.onChange(ui.opacitySlider, "valueChanged(double)", lambda _value: self._wash())
+        self.onChange(ui.isodosesCheck, "toggled(bool)", lambda _isOn: self._showIsodoses())
+        ui.isodosesEdit.connect("editingFinished()", self._levelsEdited)
+        self.onClick(ui.showButton, self.showInViews)
+
+    def _show(self, whyFixed):
+        ui = self.ui
+        missing = "" if self._shownNode() else _("There is no such dose yet.")
+        allow(ui.showButton, missing)
+        allow(ui.opacitySlider, missing)
+        noDose = "" if self.planning.dose_node else _("There is no synthetic dose yet.")
+        allow(ui.isodosesCheck, noDose)
+        allow(ui.isodosesEdit, noDose)
+        ready = self.plan is not None and not self.session.why_not_ready()
+        self._showMetrics(self.planning.metrics() if ready else ())
+        self._showGoals(self.planning.goals() if ready else ())
+        rows = [
+            [g.criterion, number(g.pass_percent), number(g.mean, decimals=2), str(g.n_voxels)]
+            for g in self.planning.gamma()
+        ]
+        fill(ui.gammaTable, [_("Criterion"), _("Passing (%)"), _("Mean gamma"), _("Voxels")], rows)
+
+    def showInViews(self):
+        """Show slices with the dose, beams in 3-D, and the dose-volume histograms."""
+        chart, layouts = self.planning.dvh_chart, slicer.app.layoutManager()
+        if layouts is not None and chart is not None:
+            layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalPlotView)
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+        self._wash()
+
+    def showNew(self):
+        """Unfold the section and show the dose that was just calculated; nothing if it was not."""
+        if self.planning.stage_state(Stage.DOSE) is StageState.CURRENT:
+            self.ui.resultsSection.collapsed = False
+            self.panel.do(self._showAll)
+            qt.QTimer.singleShot(0, self._scrollTo)  # once the tables have their height
+
+    def _showAll(self):
+        self.showInViews()
+        self._showIsodoses()
+
+    def _scrollTo(self):
+        self.ui.scrollArea.verticalScrollBar().setValue(self.ui.resultsSection.y)
+
+    def _shownNode(self):
+        """Volume of the dose that is chosen; None if there is none."""
+        planning = self.planning
+        nodes = (planning.dose_node, planning.wished_node, planning.difference_node)
+        return nodes[self.ui.shownDoseCombo.currentIndex] if self.plan else None
+
+    def _wash(self):
+        node = self._shownNode()
+        if node is not None:
+            opacity = self.ui.opacitySlider.value / 100
+            slicer.util.setSliceViewerLayers(background=self.plan.ct_node, foreground=node, foregroundOpacity=opacity)
+
+    def _levelsEdited(self):
+        if self.ui.isodosesCheck.isChecked() and self.ui.isodosesCheck.enabled:
+            self.panel.do(self._showIsodoses)
+
+    def _showIsodoses(self):
+        if self.planning.dose_node is not None:
+            isOn = self.ui.isodosesCheck.isChecked()
+            self.planning.show_isodoses(levelsOf(self.ui.isodosesEdit.text) if isOn else ())
+
+    def _showMetrics(self, metrics):
+        """One row a structure, targets first: doses in columns, indices of targets in the tooltip of the name."""
+        byStructure = {}
+        for m in metrics:
+            byStructure.setdefault(m.structure, {})[m.metric] = m
+        rows = []
+        for structure, found in sorted(byStructure.items(), key=lambda item: _DOSES[0] not in item[1]):
+            indices = [_sentence(m, decimals=2) for m in found.values() if not m.unit]
+            rows.append([Cell(structure, tooltip="\n".join(indices)), *(_doseCell(found.get(name)) for name in _DOSES)])
+        fill(self.ui.metricsTable, [_("Structure"), *(f"{name} (Gy)" for name in _DOSES)], rows)
+
+    def _showGoals(self, goals):
+        rows = []
+        for g in goals:
+            goal = g.goal.replace("<=", "≤").replace(">=", "≥")
+            own, wished = (number(g.value), verdict(g.met)), (number(g.reference), verdict(g.reference_met))
+            rows.append([Cell(g.structure, tooltip=g.note), goal, *own, *wished])
+        headers = [_("Structure"), _("Goal"), _("Synthetic"), _("Verdict"), _("Wished"), _("Verdict")]
+        fill(self.ui.goalsTable, headers, rows)
+
+
+def _doseCell(metric):
+    """A dose, and in brackets by how much it is above the wished one."""
+    if metric is None:
+        return NONE
+    more = "" if metric.reference is None else f" ({round(metric.value - metric.reference, 1) + 0.0:+.1f})"
+    return Cell(number(metric.value) + more, tooltip=_sentence(metric))
+
+
+def _sentence(metric, *, decimals=1):
+    return _("{metric} {unit}: synthetic {value}, wished {reference}").format(
+        metric=metric.metric,
+        unit=metric.unit,
+        value=number(metric.value, decimals=decimals),
+        reference=number(metric.reference, decimals=decimals),
+    )
+
+
+def levelsOf(text):
+    """Read levels in percent, written like ``95, 80, 50 %``, each once.
+
+    Raises
+    ------
+    InputError
+        If one is no positive number.
+    """
+    parts = [p for p in re.split(r"[,;\s%]+", text) if p]
+    for part in parts:
+        if not re.fullmatch(r"\d+(\.\d+)?", part) or float(part) == 0:
+            raise InputError(
+                _("'{part}' is no isodose level; write levels in percent like 95, 80, 50.").format(part=part)
+            )
+    return tuple(dict.fromkeys(float(p) for p in parts))
