@@ -33,7 +33,7 @@ class DeepBOO(ScriptedLoadableModule):
         ).format(
             citation="A. Sadeghnejad Barkousaraie, O. Ogunmolu, S. Jiang, D. Nguyen. A fast deep learning approach for "
             "beam orientation optimization for prostate cancer treated with intensity-modulated radiation therapy. "
-            'Med. Phys. 47, 880 (2020). <a href="https://doi.org/10.1002/mp.13986">doi:10.1002/mp.13986</a>'
+            "Med. Phys. 47, 880 (2020)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 

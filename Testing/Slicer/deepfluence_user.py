@@ -6,29 +6,11 @@ COARSE_MM = 5.0  # voxels and beamlets of plans that are to be quick
 
 
 class User:
-    """Who opened the module and sees its panel.
+    """Who opened the module and sees its panel."""
 
-    Parameters
-    ----------
-    makeLogic : of the panel, in the place of that of the running Slicer; called once the module can be imported
-    """
-
-    def __init__(self, host, *, makeLogic=None):
+    def __init__(self, host):
         self.host, self.scene = host, host.scene
         self.module = host.open_module("DeepFluence")
-        if makeLogic is not None:
-            self._reopen(makeLogic)
-
-    def _reopen(self, makeLogic):
-        """Put a panel with other logic in the place of the first."""
-        from DeepFluenceLib.Widget import Panel
-
-        self.module.cleanup()
-        self.host.widget(self.module, "DeepFluence").delete()
-        self.module.panel = Panel(self.module.parent, self.module.resourcePath, makeLogic=makeLogic)
-        self.module.panel.setup()
-        self.module.panel.enter()
-        self.host.process_events()
 
     @property
     def panel(self):

@@ -4,6 +4,7 @@ import stat
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,24 +26,27 @@ from deeprt_mrml.session import PlanSession
 from deeprt_mrml.volumes import DOSE_VOLUME, volume_node
 
 CASE = a_case()
+MODULE = Path(__file__).parents[2] / "DeepFluence"
 COLORS = {"met": "#d8f0dd", "missed": "#fbdcd9"}
 DONE = dict.fromkeys(Stage, StageState.CURRENT)
 
 
 @pytest.fixture
-def user(slicer_host, tmp_path):
+def user(slicer_host, tmp_path, monkeypatch):
     """A user of the panel whose logic does nothing; work, if any, waits until it is ended."""
     waits = tmp_path / "waits"
     waits.write_text("#!/bin/sh\necho waiting >&2\nsleep 60\n")
     waits.chmod(waits.stat().st_mode | stat.S_IXUSR)
 
-    def makeLogic():
-        from DeepFluenceLib.Logic import Logic
-
+    def newLogic():
         session = PlanSession(slicer_host.scene, tmp_path / "work", executable=str(waits))
         return Logic(session, FakePlanning(session))
 
-    user = User(slicer_host, makeLogic=makeLogic)
+    monkeypatch.syspath_prepend(MODULE)
+    monkeypatch.setattr("DeepFluenceLib.Logic.newLogic", newLogic)
+    from DeepFluenceLib.Logic import Logic
+
+    user = User(slicer_host)
     yield user
     if user.panel.logic is not None:
         user.session.work.end()

@@ -20,7 +20,7 @@ from deeprt.progress import Progress
 SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz")
 _SEGMENTATION_SUFFIX = ".seg.nrrd"
 _MIN_SAMPLES, _MAX_SAMPLES = 3, 8  # of a voxel along each axis
-_HAIR = 1e-6  # of a mask voxel: points on a face lie in the voxel beyond it, whatever a matrix is rounded to
+_HAIR = 1e-6  # of a mask voxel, so that what lies on a face or halfway does not hang on how a matrix is rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def sampled_fraction(mask: NDArray[np.bool_], mask_grid: Grid, grid: Grid) -> ND
     if (stop <= start).any():
         return fraction
     # An even multiple of the mask's resolution samples every mask voxel alike when the axes are parallel.
-    per_voxel = np.maximum(1, np.round(grid.spacing_mm / mask_grid.spacing_mm))
+    per_voxel = np.maximum(1, np.round(grid.spacing_mm / mask_grid.spacing_mm + _HAIR))
     samples = np.minimum(per_voxel * np.ceil(_MIN_SAMPLES / per_voxel), _MAX_SAMPLES).astype(int)
     padded = np.pad(mask, 1).astype(np.uint8)  # lookups end with the outermost voxel's center, not its face
     to_mask = mask_grid.lps_to_index_matrix @ grid.index_to_lps
