@@ -24,6 +24,8 @@ class BeamsSection:
             ("noncoplanar:6", _("Non-coplanar, every 6°")),
         ]
         self._peaks = ()
+        self._sectorsShown = ("", "")  # of which plan, and its text
+        self._chartShown = None
         for spin in (ui.nBeamsSpin, ui.separationSpin):
             spin.setKeyboardTracking(False)
         ui.nBeamsSpin.connect("valueChanged(int)", self._wishBeams)
@@ -38,7 +40,7 @@ class BeamsSection:
         ui.clearButton.connect("clicked()", lambda: self.edit(self.beams.clear))
         ui.addButton.connect("clicked()", self._addTyped)
         ui.ringCheck.connect("toggled(bool)", self._showRing)
-        ui.chartCombo.connect("activated(int)", lambda _index: self._showChart())
+        ui.chartCombo.connect("activated(int)", self._showChart)
         self.table = BeamsTable(
             ui.beamsTable,
             on_move=lambda position, angles: self.edit(lambda: self.beams.move(position, angles)),
@@ -51,21 +53,21 @@ class BeamsSection:
 
         def editAndShow():
             action()
-            self.showInViews()
+            self._hideUnwanted()
 
-        if self.panel.do(editAndShow) and self.ui.chartCombo.currentIndex == _DVH:
-            self.showChart(_FITNESS)
-        elif self.ui.chartCombo.currentIndex == _FITNESS:
-            self._showChart()
+        self.panel.do(editAndShow)
+        if self.ui.chartCombo.currentIndex != _NO_CHART and self._chartShown is not self.beams.fitness_chart:
+            self._showChart(_FITNESS)
 
-    def showInViews(self):
+    def showAnew(self):
+        """Predict and show, after something changed that the fitness hangs on."""
+        self.beams.refresh()
+        self._hideUnwanted()
+
+    def _hideUnwanted(self):
         """Take the ring out of the views again where it is not wanted."""
         if not self.ui.ringCheck.isChecked():
             self.beams.hide()
-
-    def showDvh(self):
-        """Show the dose-volume histograms beside the views."""
-        self.showChart(_DVH)
 
     def addPeak(self, number):
         """Add the beam of a peak, counted from 0."""
@@ -90,32 +92,43 @@ class BeamsSection:
         state : of the beams; None before the first prediction
         whyFixed : why nothing can be changed; empty if it can
         """
-        ui, plan = self.ui, self.session.plan
+        plan = self.session.plan
         config = plan and self.panel.answer(lambda: plan.config)
         self._showSettings(config, whyFixed or ("" if plan else _("There is no plan yet.")))
-        self._showPeaks(state, whyFixed)
+        self._showPeaks(state)
         beams = plan.beams if plan else ()
+        if plan is None:
+            self._chartShown = None
         self.table.show(
             beams, shares=self.panel.answer(self.check.beam_shares) or () if plan else (), is_fixed=bool(whyFixed)
         )
-        reasons = {
+        self._showButtons(beams, state, whyFixed)
+        self.panel.views.watchPeaks(self.beams.peaks_node if plan else None)
+
+    def _showButtons(self, beams, state, whyFixed):
+        ui = self.ui
+        cannot = {
             action: whyFixed or self.panel.whyNot(lambda a=action: self.beams.why_not(a))
             for action in ("propose", "complete", "undo", "redo")
         }
-        allow(ui.proposeButton, reasons["propose"])
-        allow(ui.completeButton, reasons["complete"])
-        allow(ui.undoButton, reasons["undo"])
-        allow(ui.redoButton, reasons["redo"])
-        ui.proposeHint.setText(self.panel.ownReason(reasons["propose"] or reasons["complete"], whyFixed))
+        notAdded, notPredicted = cannot["propose"], "" if state is not None else _noPrediction()
+        if state is not None and state.best is None:
+            cannot = {**cannot, "propose": notAdded or _noCandidate()}
+        allow(ui.proposeButton, cannot["propose"])
+        allow(ui.completeButton, cannot["complete"])
+        allow(ui.undoButton, cannot["undo"])
+        allow(ui.redoButton, cannot["redo"])
+        ui.proposeHint.setText(self.panel.ownReason(cannot["propose"] or cannot["complete"], whyFixed))
         ui.proposeHint.setVisible(bool(ui.proposeHint.text))
-        free = any(not b.locked for b in beams)
-        allow(ui.clearButton, whyFixed or ("" if free else _("There is no beam to remove that is not locked.")))
+        canClear = any(not b.locked for b in beams)
+        allow(ui.clearButton, whyFixed or ("" if canClear else _("There is no beam to remove that is not locked.")))
         for control in (ui.addButton, ui.gantrySpin, ui.couchSpin):
-            allow(control, reasons["propose"])
-        nothing = "" if state is not None else _("There is no prediction yet; propose a beam first.")
-        allow(ui.ringCheck, nothing)
-        allow(ui.chartCombo, nothing)
-        self.panel.views.watchPeaks(self.beams.peaks_node if plan else None)
+            allow(control, notAdded)
+        for control in (ui.ringCheck, ui.chartCombo):
+            allow(control, notPredicted)
+        notChosen = notPredicted or ("" if self._peaks else _noCandidate())
+        for control in (ui.peaksCombo, ui.addPeakButton):
+            allow(control, whyFixed or notChosen)
 
     def _showSettings(self, config, whyNot):
         ui = self.ui
@@ -127,9 +140,16 @@ class BeamsSection:
         if config is not None:
             ui.nBeamsSpin.setValue(config.beams.n_beams)
             ui.separationSpin.setValue(config.selection.min_separation_deg)
-            ui.sectorsEdit.setText(textOf(config.selection.exclude_deg))
+            self._showSectors(textOf(config.selection.exclude_deg))
         for control in controls:
             control.blockSignals(False)
+
+    def _showSectors(self, text):
+        """Sectors of the plan, once they are other ones: what was typed wrong stays to be corrected."""
+        shown = (self.session.plan.key, text)
+        if shown != self._sectorsShown:
+            self._sectorsShown = shown
+            self.ui.sectorsEdit.setText(text)
 
     def _showKinds(self, kind):
         """The kinds that are offered, and one that a preset asked for."""
@@ -140,26 +160,21 @@ class BeamsSection:
             self.ui.candidatesCombo.addItem(text)
         self.ui.candidatesCombo.setCurrentIndex([k for k, _text in self._kinds].index(kind))
 
-    def _showPeaks(self, state, whyFixed):
-        ui = self.ui
+    def _showPeaks(self, state):
+        """Peaks of the fitness; the chosen one stays while they do."""
         self._peaks = () if state is None else self.panel.answer(self.beams.peaks) or ()
-        ui.peaksCombo.clear()
-        for angles in self._peaks:
-            couch = _(", couch {couch:g}°").format(couch=angles.couch_deg) if angles.couch_deg else ""
-            ui.peaksCombo.addItem(
-                _("Gantry {gantry:g}°{couch}, fitness {fitness:.2f}").format(
-                    gantry=angles.gantry_deg, couch=couch, fitness=self.beams.fitness_of(angles)
-                )
-            )
-        whyNot = whyFixed
-        if not whyNot and not self._peaks:
-            whyNot = (
-                _("There is no prediction yet; propose a beam first.")
-                if state is None
-                else _("No candidate is left to choose; avoid less or lower the least separation.")
-            )
-        allow(ui.peaksCombo, whyNot)
-        allow(ui.addPeakButton, whyNot)
+        texts = [self._textOfPeak(angles) for angles in self._peaks]
+        combo = self.ui.peaksCombo
+        if texts != [combo.itemText(n) for n in range(combo.count)]:
+            combo.clear()
+            combo.addItems(texts)
+
+    def _textOfPeak(self, angles):
+        fitness = self.beams.fitness_of(angles)
+        if angles.couch_deg:
+            text = _("Gantry {gantry:g}°, couch {couch:g}°, fitness {fitness:.2f}")
+            return text.format(gantry=angles.gantry_deg, couch=angles.couch_deg, fitness=fitness)
+        return _("Gantry {gantry:g}°, fitness {fitness:.2f}").format(gantry=angles.gantry_deg, fitness=fitness)
 
     def _addTyped(self):
         angles = BeamAngles(self.ui.gantrySpin.value, self.ui.couchSpin.value)
@@ -180,17 +195,16 @@ class BeamsSection:
 
     def _avoid(self):
         text = self.ui.sectorsEdit.text
+        if text == self._sectorsShown[1]:
+            return
 
         def avoid():
             sectors = sectorsOf(text)
-            plan = self.session.current_plan
-            if sectors == plan.config.selection.exclude_deg:
-                return
             if self.beams.fitness_chart is not None:
                 self.beams.exclude(sectors)
             else:
-                selection = replace(plan.config.selection, exclude_deg=sectors)
-                plan.config = replace(plan.config, selection=selection)
+                plan = self.session.current_plan
+                plan.config = replace(plan.config, selection=replace(plan.config.selection, exclude_deg=sectors))
 
         self.edit(avoid)
 
@@ -205,13 +219,22 @@ class BeamsSection:
     def _showRing(self, shown):
         self.panel.do(self.beams.refresh if shown else self.beams.hide)
 
-    def showChart(self, index):
-        """Show one of the charts beside the views."""
-        self.ui.chartCombo.setCurrentIndex(index)
-        self._showChart()
+    def showDvh(self):
+        """Show the dose-volume histograms beside the views."""
+        self._showChart(_DVH)
 
-    def _showChart(self):
-        index = self.ui.chartCombo.currentIndex
+    def _showChart(self, index):
+        """Show one of the charts beside the views, or none."""
+        self.ui.chartCombo.setCurrentIndex(index)
         chart = {_FITNESS: self.beams.fitness_chart, _DVH: self.check.dvh_chart}.get(index)
         if index == _NO_CHART or chart is not None:
+            self._chartShown = chart
             self.panel.views.showChart(chart)
+
+
+def _noPrediction():
+    return _("There is no prediction yet; propose a beam first.")
+
+
+def _noCandidate():
+    return _("No candidate is left to choose; avoid less or lower the least separation.")

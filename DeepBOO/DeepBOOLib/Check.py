@@ -52,7 +52,7 @@ class CheckSection:
 
     def _showDose(self):
         """Show the dose in the slices and its histograms beside them."""
-        if self.check.dose_node is not None:
+        if self.check.dose_node is not None and not self.check.is_outdated:
             self.panel.views.showDose(self.session.plan.ct_node, self.check.dose_node)
             self.panel.beams.showDvh()
 
@@ -65,7 +65,7 @@ class CheckSection:
 
 def _cells(row):
     """Name and both numbers of a row; the better one is marked."""
-    decimals = 0 if row.name.startswith("Goals") else 2
+    decimals = 1 if row.unit or row.less_is_better else 0  # goals are counted
     name = f"{row.name} ({row.unit})" if row.unit else row.name
     own, reference = number(row.own, decimals=decimals), number(row.reference, decimals=decimals)
     if None in (row.own, row.reference, row.less_is_better) or own == reference:

@@ -5,6 +5,7 @@ import slicer
 import vtk
 
 from deeprt_mrml.fitness_ring import on_peak_clicked
+from deeprt_mrml.subject_hierarchy import plan_nodes
 
 _DOSE_OPACITY = 0.5
 
@@ -28,9 +29,16 @@ class Views:
         """Show a CT in the slice views."""
         slicer.util.setSliceViewerLayers(background=ct, fit=True)
 
-    def showDose(self, ct, dose):
-        """Show a dose over its CT."""
-        slicer.util.setSliceViewerLayers(background=ct, foreground=dose, foregroundOpacity=_DOSE_OPACITY)
+    def showDose(self, ct, dose, *, fit=False):
+        """Show a dose, or none, over its CT."""
+        slicer.util.setSliceViewerLayers(background=ct, foreground=dose, foregroundOpacity=_DOSE_OPACITY, fit=fit)
+
+    def showPlan(self, plan, plans):
+        """Show beams and ring of one of the plans only."""
+        for each in plans:
+            for node in plan_nodes(each.scene, each.key):
+                if node.IsA("vtkMRMLModelNode") or node.IsA("vtkMRMLMarkupsNode"):
+                    node.SetDisplayVisibility(plan is not None and each.key == plan.key)
 
     def showChart(self, chart):
         """Show a chart beside the other views; without one, the layout from before comes back."""

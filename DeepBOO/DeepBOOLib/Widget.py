@@ -6,6 +6,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from deeprt_slicer import dependencies
+from deeprt_slicer.controls import WheelGuard, allow
 from deeprt_slicer.message_line import MessageLine
 
 
@@ -29,7 +30,7 @@ class Panel:
         self._nextButton = None  # that does what comes next
         self._problem = ""  # that the scene holds, in the message line
         self._isEntered = True  # a module that is reloaded is not entered again
-        self._isAtWork = self._isAwaited = False
+        self._isAtWork = self._isAwaited = self._isChangedElsewhere = False
         self._observed, self._observation = None, None
 
     def setup(self):
@@ -57,6 +58,8 @@ class Panel:
     def enter(self):
         """Show what may have changed while another module was open."""
         self._isEntered = True
+        if self.logic is None:
+            self._showMissing(dependencies.missing())
         self.show()
 
     def exit(self):
@@ -81,8 +84,7 @@ class Panel:
     def predictAnew(self):
         """Predict the fitness for other inputs, if it was predicted before."""
         if self.logic.beams.fitness_chart is not None and not self.logic.session.why_not_ready():
-            self.logic.beams.refresh()
-            self.beams.showInViews()
+            self.beams.showAnew()
 
     def answer(self, question):
         """What the logic answers while the panel is shown; None, and a message why, if it cannot."""
@@ -112,7 +114,7 @@ class Panel:
         if self.logic is None or not self._isEntered or self._isAtWork:
             return
         session = self.logic.session
-        if session.plan is None and session.plans():
+        if session.plan is None and session.plans() and not session.work.is_busy:
             session.open(session.plans()[-1])
         self._observe(session.plan and session.plan.node)
         self._isAtWork = True
@@ -142,6 +144,9 @@ class Panel:
         """Beams and fitness, where they were predicted for the plan."""
         if self.logic.session.plan is None or self.whyNotReady or self.logic.beams.fitness_chart is None:
             return None
+        if self._isChangedElsewhere:
+            self.answer(self.beams.showAnew)
+        self._isChangedElsewhere = False
         return self.answer(lambda: self.logic.beams.state)
 
     def _nextStep(self):
@@ -180,8 +185,7 @@ class Panel:
         ui.dependenciesLabel.setText(why)
         for control in (ui.planSelector, ui.newPlanButton, ui.removePlanButton, ui.tryItButton, ui.sections,
                         ui.cancelButton, ui.logButton):  # fmt: skip
-            control.setEnabled(isComplete)
-            control.setToolTip(control.toolTip if isComplete else why)
+            allow(control, "" if isComplete else why)
         ui.nextStepLabel.setText("" if isComplete else _("Next: Install the packages."))
         ui.nextButton.setVisible(isComplete)
         if isComplete and self.logic is None:
@@ -197,7 +201,6 @@ class Panel:
 
     def _begin(self):
         """Bind the controls. What they work with is imported here, since it needs the packages."""
-        from deeprt_slicer.controls import WheelGuard
         from deeprt_slicer.job_row import JobRow
         from deeprt_slicer.plan_bar import PlanBar
         from deeprt_slicer.scene_watch import SceneWatch
@@ -229,10 +232,12 @@ class Panel:
         self.watch = SceneWatch(session.scene, on_close=self._sceneClosing, on_change=self.show)
 
     def _planChanged(self):
-        plan = self.logic.session.plan
-        if plan is not None and plan.ct_node is not None:
-            self.views.showCt(plan.ct_node)
+        """Show another plan, or none, in panel and views."""
         self.show()
+        session = self.logic.session
+        self.views.showPlan(session.plan, session.plans())
+        if session.plan is not None and session.plan.ct_node is not None:
+            self.views.showDose(session.plan.ct_node, self.logic.check.dose_node, fit=True)
 
     def _workEnded(self):
         """Show what long work has left, in the panel and, after the last part of it, in the views."""
@@ -263,7 +268,10 @@ class Panel:
 
     def _planModified(self, _caller, _event):
         """Show the plan a moment later, once for all changes that come together."""
-        if not self._isAtWork and not self._isAwaited:
+        if self._isAtWork:
+            return
+        self._isChangedElsewhere = True
+        if not self._isAwaited:
             self._isAwaited = True
             qt.QTimer.singleShot(0, self._showAwaited)
 

@@ -18,20 +18,23 @@ class ExportSection(Section):
 
     def _bind(self):
         ui = self.ui
-        ui.folderEdit.connect("currentPathChanged(QString)", lambda _path: self.panel.show())
+        ui.folderEdit.connect("currentPathChanged(QString)", lambda _path: self._offer())
         ui.exportButton.connect("clicked()", self._export)
         self._exported = {}  # what was written where, by plan
+        self._whyNot = ""
 
     def _show(self, whyFixed):
         ui = self.ui
-        allow(ui.exportButton, whyFixed or self.planning.why_not("export") or self._whyNoFolder())
+        self._whyNot = whyFixed or self.planning.why_not("export")
+        self._offer()
         allow(ui.databaseCheck, _whyNoDatabase())
         exported = self._exported.get(self.plan and self.plan.key, "")
         ui.exportStateLabel.setText(exported)
         ui.exportStateLabel.setVisible(bool(exported))
 
-    def _whyNoFolder(self):
-        return "" if self.ui.folderEdit.currentPath.strip() else _("Choose a folder.")
+    def _offer(self):
+        hasFolder = bool(self.ui.folderEdit.currentPath.strip())
+        allow(self.ui.exportButton, self._whyNot or ("" if hasFolder else _("Choose a folder.")))
 
     def _export(self):
         folder = Path(self.ui.folderEdit.currentPath.strip()).expanduser()

@@ -22,10 +22,11 @@ class ResultsSection(Section):
     def _bind(self):
         ui = self.ui
         self.onChange(ui.shownDoseCombo, "currentIndexChanged(int)", lambda _index: self._wash())
-        self.onChange(ui.opacitySlider, "valueChanged(double)", lambda _value: self._wash())
+        ui.opacitySlider.connect("valueChanged(double)", lambda _value: self._wash())
         self.onChange(ui.isodosesCheck, "toggled(bool)", lambda _isOn: self._showIsodoses())
         ui.isodosesEdit.connect("editingFinished()", self._levelsEdited)
         self.onClick(ui.showButton, self.showInViews)
+        self._levels = ui.isodosesEdit.text  # that were asked for last
 
     def _show(self, whyFixed):
         ui = self.ui
@@ -35,6 +36,8 @@ class ResultsSection(Section):
         noDose = "" if self.planning.dose_node else _("There is no synthetic dose yet.")
         allow(ui.isodosesCheck, noDose)
         allow(ui.isodosesEdit, noDose)
+        self.showStage(ui.resultsStateLabel, Stage.COMPARISON, "")
+        ui.resultsStateLabel.setVisible(self.panel.states[Stage.COMPARISON] is StageState.OUTDATED)
         ready = self.plan is not None and not self.session.why_not_ready()
         self._showMetrics(self.planning.metrics() if ready else ())
         self._showGoals(self.planning.goals() if ready else ())
@@ -79,13 +82,14 @@ class ResultsSection(Section):
             slicer.util.setSliceViewerLayers(background=self.plan.ct_node, foreground=node, foregroundOpacity=opacity)
 
     def _levelsEdited(self):
-        if self.ui.isodosesCheck.isChecked() and self.ui.isodosesCheck.enabled:
+        isNew = self.ui.isodosesEdit.text != self._levels  # it is also said to be edited when it loses focus
+        if isNew and self.ui.isodosesCheck.isChecked():
             self.panel.do(self._showIsodoses)
 
     def _showIsodoses(self):
         if self.planning.dose_node is not None:
-            isOn = self.ui.isodosesCheck.isChecked()
-            self.planning.show_isodoses(levelsOf(self.ui.isodosesEdit.text) if isOn else ())
+            self._levels = self.ui.isodosesEdit.text
+            self.planning.show_isodoses(levelsOf(self._levels) if self.ui.isodosesCheck.isChecked() else ())
 
     def _showMetrics(self, metrics):
         """One row a structure, targets first: doses in columns, indices of targets in the tooltip of the name."""

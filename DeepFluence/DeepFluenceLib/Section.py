@@ -82,7 +82,7 @@ class Section:
         ----------
         current : what to say if it holds
         """
-        state = self.planning.stage_state(stage) if self.plan else StageState.MISSING
+        state = self.panel.states[stage]
         reason = self.planning.why_not_current(stage) if state is StageState.OUTDATED else ""
         mark, style, text = {
             StageState.MISSING: ("", "", _("Not yet.")),

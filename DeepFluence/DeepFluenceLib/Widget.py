@@ -18,12 +18,12 @@ class Panel:
     ----------
     parent : QWidget with a layout, which the panel fills
     resourcePath : function that gives the path of a file in the module's ``Resources``
-    makeLogic : function that makes the `Logic`; that of the running Slicer if None
     """
 
-    def __init__(self, parent, resourcePath, *, makeLogic=None):
-        self.parent, self._resourcePath, self._makeLogic = parent, resourcePath, makeLogic
+    def __init__(self, parent, resourcePath):
+        self.parent, self._resourcePath = parent, resourcePath
         self.ui = self.message = self.logic = None
+        self.states = {}  # what has become of each stage of the plan
         self._then = None  # what is done once the long work that was started has ended well
         self._isEntered = self._isAtWork = False
         self._observed, self._observation = None, None
@@ -40,6 +40,8 @@ class Panel:
         self._later.connect("timeout()", self.show)
         self.ui.installButton.connect("clicked()", self._install)
         self._showMissing(dependencies.missing())
+        if self.parent.visible:  # reloaded while it is shown: Slicer does not enter it again
+            self.enter()
 
     def cleanup(self):
         """Give everything back; for when the module is unloaded or reloaded."""
@@ -75,8 +77,9 @@ class Panel:
         self._then = then if self.do(action) else None
 
     def showResults(self):
-        """Show doses and their numbers, after they were made."""
-        self._results.showNew()
+        """Show doses and their numbers, after they were made; not over what another module shows."""
+        if self._isEntered:
+            self._results.showNew()
 
     def show(self):
         """Show the plan in work as the scene has it."""
@@ -98,16 +101,19 @@ class Panel:
 
     def _showSections(self, whyFixed):
         from deeprt.errors import InputError
+        from deeprt_mrml.fluence_stages import Stage
         from deeprt_slicer.controls import allow
 
         from .Guide import nextStep, whyNotAll
 
+        planning = self.logic.planning
         try:
-            for section in self.sections:
+            self.states = {stage: planning.stage_state(stage) for stage in Stage}
+            for section in self._sections:
                 section.refresh(whyFixed)
-            allow(self.ui.runAllButton, whyFixed or whyNotAll(self.logic))
-            text = whyFixed or _("Next: {step}").format(step=nextStep(self.logic))
-        except InputError as error:  # such as contours that contradict the settings
+            allow(self.ui.runAllButton, whyFixed or whyNotAll(self))
+            text = whyFixed or _("Next: {step}").format(step=nextStep(self))
+        except InputError as error:  # such as settings of a later version
             self.message.show_error(str(error))
             text = ""
         self.ui.nextStepLabel.setText(text)
@@ -146,7 +152,7 @@ class Panel:
         from .Results import ResultsSection
 
         ui = self.ui
-        self.logic = (self._makeLogic or newLogic)()
+        self.logic = newLogic()
         session, self._wheel = self.logic.session, WheelGuard(ui.sections)
         for control in (ui.ctSelector, ui.segmentationSelector, ui.wishCombo, ui.doseSelector, ui.machineCombo,
                         ui.fractionsSpin, ui.gantrySpin, ui.couchSpin, ui.equispacedSpin, ui.firstGantrySpin,
@@ -158,8 +164,8 @@ class Panel:
             try_button=ui.tryItButton, session=session, message=self.message, on_change=self._planChanged,
         )  # fmt: skip
         kinds = (InputsSection, BeamsSection, FluenceSection, DeliverySection, ResultsSection, ExportSection)
-        self.sections = [kind(ui, self) for kind in kinds]
-        self._results = self.sections[4]
+        self._sections = [kind(ui, self) for kind in kinds]
+        self._results = self._sections[4]
         start = self.logic.planning.start_all
         ui.runAllButton.connect("clicked()", lambda: self.start(start, then=self.showResults))
         self.jobs = JobRow(

@@ -10,7 +10,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from deeprt.beams import BeamAngles
 from deeprt_mrml.coordinates import points_to_lps
-from deeprt_mrml.fluence_images import fluence_image, show_fluence
+from deeprt_mrml.fluence_images import (
+    MapKind,
+    fluence_image,
+    fluence_of_image,
+    fluence_of_plan,
+    remove_fluence,
+    show_fluence,
+)
 from deeprt_mrml.subject_hierarchy import plan_nodes
 from deeprt_mrml.volumes import array_of
 
@@ -84,3 +91,58 @@ def test_volumes_are_used_again_and_those_left_over_removed(scene):
 def test_no_fluence_at_all_has_a_scale_all_the_same(scene, beam):
     (node,) = show_fluence(scene, "Plan", [beam], [np.zeros(beam.open_beamlets.shape)])
     assert node.GetDisplayNode().GetWindowLevelMax() == 1.0
+
+
+# Back from volumes
+
+
+def test_a_map_comes_back_from_its_image(beam, fluence):
+    values, _ = fluence_image(beam, fluence)
+    assert_allclose(fluence_of_image(beam, values), fluence.astype(np.float32), rtol=1e-12)
+
+
+def test_an_edited_image_gives_the_mean_of_each_beamlet(beam, fluence):
+    values, _ = fluence_image(beam, fluence)
+    values[0, 0, 3] += 5.0  # one of the two pixels of a leaf of 10 mm
+    expected = fluence.astype(np.float32).astype(float)
+    expected[0, 3] += 2.5
+    assert_allclose(fluence_of_image(beam, values), expected, rtol=1e-6)
+
+
+def test_an_image_of_other_pixels_is_refused(beam, fluence):
+    values, _ = fluence_image(beam, fluence)
+    with pytest.raises(ValueError, match=r"Field: the image has shape \(1, 11, 13\), the beam's \(1, 11, 14\)"):
+        fluence_of_image(beam, values[:, :, 1:])
+
+
+def test_the_maps_of_a_plan_are_those_of_its_volumes(scene):
+    beams = beams_of(a_case())
+    maps = [np.random.default_rng(n).uniform(0, 9, b.open_beamlets.shape) for n, b in enumerate(beams)]
+    assert fluence_of_plan(scene, "Plan", beams) == ()
+    nodes = show_fluence(scene, "Plan", beams, maps)
+    nodes[1].SetName("Renamed")
+    for found, expected in zip(fluence_of_plan(scene, "Plan", beams), maps, strict=True):
+        assert_allclose(found, expected, rtol=1e-6)
+    assert fluence_of_plan(scene, "Plan", beams, kind=MapKind.REFERENCE) == ()
+    assert fluence_of_plan(scene, "Other", beams) == ()
+    slicer.util.updateVolumeFromArray(nodes[2], np.zeros((1, 3, 3), np.float32))
+    assert fluence_of_plan(scene, "Plan", beams) == ()
+
+
+def test_a_plan_of_many_beams_does_not_mix_them_up(scene, beam):
+    beams = [beam] * 12
+    maps = [np.full(beam.open_beamlets.shape, float(n)) for n in range(12)]
+    show_fluence(scene, "Plan", beams, maps)
+    assert [m[0, 0] for m in fluence_of_plan(scene, "Plan", beams)] == list(range(12))
+
+
+def test_differences_have_a_scale_that_is_symmetric_about_zero(scene, beam, fluence):
+    (node,) = show_fluence(scene, "Plan", [beam], [fluence - 20], kind=MapKind.DIFFERENCE)
+    display = node.GetDisplayNode()
+    assert display.GetWindowLevelMin() == -display.GetWindowLevelMax()
+    assert display.GetWindowLevelMax() == pytest.approx(20 - fluence.min())
+    assert display.GetColorNode().GetName() == "DeepRT RdBu_r"
+    remove_fluence(scene, "Plan", MapKind.FLUENCE)
+    assert plan_nodes(scene, "Plan", "fluence difference/") == (node,)
+    remove_fluence(scene, "Plan", MapKind.DIFFERENCE)
+    assert plan_nodes(scene, "Plan") == ()

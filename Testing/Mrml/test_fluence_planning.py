@@ -265,15 +265,19 @@ def test_a_moved_ct_outdates_everything(scene, opened, done):
 
 
 def test_edited_fluence_is_what_is_sequenced(opened, done):
-    node = plan_nodes(opened.scene, opened.plan.key, "fluence/2/")[0]
-    values = array_of(node)
-    slicer.util.updateVolumeFromArray(node, 2 * values)
-    assert states(done) == [CURRENT, OUTDATED, OUTDATED, OUTDATED]
-    assert done.why_not("dose") == "The fluence changed after the segments were made; sequence the fluence anew."
-    before = done.beam_mu()
+    # In step and shoot the monitor units are then fitted to the wished dose, which takes the edit back again.
+    change(done, sequencing=replace(opened.plan.config.sequencing, technique="sliding-window"))
     done.start_sequencing()
     finish(opened)
-    assert done.beam_mu()[1] / done.beam_mu()[0] > 1.2 * before[1] / before[0]
+    before = done.beam_mu()
+    node = plan_nodes(opened.scene, opened.plan.key, "fluence/2/")[0]
+    slicer.util.updateVolumeFromArray(node, 2 * array_of(node))
+    assert states(done) == [CURRENT, OUTDATED, OUTDATED, OUTDATED]
+    assert done.why_not("dose") == "The fluence changed after the segments were made; sequence the fluence anew."
+    done.start_sequencing()
+    finish(opened)
+    ratio = np.divide(done.beam_mu(), before)
+    assert_allclose(ratio / ratio[0], [1, 2, 1], rtol=0.1)  # leaves that hurry add monitor units of their own
     assert states(done) == [CURRENT, CURRENT, OUTDATED, OUTDATED]
 
 
@@ -365,11 +369,9 @@ def test_refinement_brings_the_dose_nearer_to_the_wished_one(session, planning):
 def test_a_wished_dose_that_is_gone_cannot_be_compared_with(opened, done):
     remove_nodes(opened.scene, [done.wished_node])
     sentence = "There is no wished dose any more; choose its volume, or predict the fluence anew."
-    assert done.why_not("compare") == done.why_not("refine")
-    # The dose was normalized to its mean, so that this comes first.
-    assert done.why_not("compare") in (
-        sentence, "The wished dose changed after the dose was calculated; calculate it anew."
-    )  # fmt: skip
+    assert {done.why_not(a) for a in ("refine", "sequence", "dose", "compare", "export")} == {sentence}
+    assert done.why_not("predict") == ""
+    assert done.metrics()[0].reference is None
 
 
 # Kept with the scene

@@ -126,7 +126,7 @@ class FakePlanning:
         self.picture = None  # bytes of a PNG
 
     def why_not(self, action):
-        return self.reasons.get(action, "")
+        return self.reasons.get(action) or self.session.why_not_ready()
 
     def stage_state(self, stage):
         from deeprt_mrml.fluence_stages import StageState

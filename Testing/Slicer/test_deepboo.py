@@ -166,7 +166,7 @@ def test_a_beam_is_typed_in_and_the_same_one_refused(planner):
 
 def test_sectors_to_avoid_are_text_and_a_wrong_one_is_explained(planner):
     planner.type("sectorsEdit", "eighty")
-    assert "'eighty' is not a sector" in planner.message
+    assert "'eighty' is not a sector" in planner.message and planner.ui.sectorsEdit.text == "eighty"
     planner.type("sectorsEdit", "80-100; 260 – 280")
     assert planner.plan.config.selection.exclude_deg == ((80.0, 100.0), (260.0, 280.0))
     assert planner.ui.sectorsEdit.text == "80-100, 260-280"
@@ -175,7 +175,8 @@ def test_sectors_to_avoid_are_text_and_a_wrong_one_is_explained(planner):
     planner.click("completeButton")
     assert all(not 80 <= g <= 100 and not 260 <= g <= 280 for g in planner.gantry)
     planner.type("sectorsEdit", "0-359")
-    assert "No candidate is left" in planner.why_not("addPeakButton")
+    assert all("No candidate is left" in planner.why_not(name) for name in ("addPeakButton", "proposeButton"))
+    assert planner.why_not("addButton") == ""
     planner.type("sectorsEdit", "")
     assert planner.plan.config.selection.exclude_deg == ()
 
@@ -230,6 +231,14 @@ def test_ring_and_chart_are_shown_as_wished(planner):
 # The scene
 
 
+def is_shown(plan):
+    """Whether the views show the plan's beams and ring."""
+    nodes = [n for n in plan_nodes(plan.scene, plan.key) if n.IsA("vtkMRMLModelNode") or n.IsA("vtkMRMLMarkupsNode")]
+    shown = {n.GetDisplayVisibility() for n in nodes}
+    assert len(shown) == 1
+    return shown == {1}
+
+
 def test_two_plans_keep_their_own_beams(planner):
     planner.click("proposeButton")
     first, of_first = planner.plan, planner.gantry
@@ -237,8 +246,10 @@ def test_two_plans_keep_their_own_beams(planner):
     assert planner.plan.key != first.key and planner.gantry == []
     planner.set(planner.ui.gantrySpin, 10.0)
     planner.click("addButton")
+    assert is_shown(planner.plan) and not is_shown(first)
     planner.choose("planSelector", first.node)
     assert planner.gantry == of_first
+    assert is_shown(first)
     planner.host.answer(True)
     planner.click("removePlanButton")
     assert planner.gantry == [10.0]
@@ -249,6 +260,7 @@ def test_the_panel_follows_a_plan_that_another_module_changes(planner):
     planner.plan.beams = (SessionBeam(BeamAngles(33.0)), SessionBeam(BeamAngles(77.0)))
     planner.host.process_events()
     assert [planner.cell("beamsTable", row, 1).value for row in range(2)] == [33.0, 77.0]
+    assert len(plan_nodes(planner.scene, planner.plan.key, "ring/beam/")) == 2
     assert planner.panel.logic.beams.state.angles == (BeamAngles(33.0), BeamAngles(77.0))
 
 
@@ -317,5 +329,5 @@ def test_without_its_packages_the_panel_offers_them_and_imports_nothing_of_the_p
     monkeypatch.delitem(sys.modules, "deeprt_mrml")
     monkeypatch.setattr(dependencies, "offer_installation", lambda: not lacking.clear())
     user.click("installButton")
-    assert not user.ui.dependenciesFrame.visible
+    assert not user.ui.dependenciesFrame.visible and "numba" not in user.ui.tryItButton.toolTip
     assert user.next_step.startswith("Next: Choose a CT")

@@ -81,14 +81,16 @@ def test_a_button_that_cannot_be_used_says_why_beside_it_and_in_its_tooltip(user
 def test_the_better_number_is_marked_in_words_and_weights_are_shown(user):
     user.panel.logic.check.comparison = lambda: (
         ComparisonRow("Objective", "", 12.0, 10.0, True),
+        ComparisonRow("Goals met, of 9", "", 7.0, 7.0, False),
         ComparisonRow("PTV D95", "Gy", 59.0, 57.0, False),
         ComparisonRow("Rectum mean", "Gy", 20.0, None, True),
     )
     user.panel.show()
     table = user.ui.comparisonTable
-    shown = [[table.item(row, column).text() for column in range(3)] for row in range(3)]
+    shown = [[table.item(row, column).text() for column in range(3)] for row in range(table.rowCount)]
     assert shown == [
-        ["Objective", "12.00", "10.00 ▲"], ["PTV D95 (Gy)", "59.00 ▲", "57.00"], ["Rectum mean (Gy)", "20.00", "–"],
+        ["Objective", "12.0", "10.0 ▲"], ["Goals met, of 9", "7", "7"], ["PTV D95 (Gy)", "59.0 ▲", "57.0"],
+        ["Rectum mean (Gy)", "20.0", "–"],
     ]  # fmt: skip
     assert [user.ui.beamsTable.item(row, 3).text() for row in range(2)] == ["40", "60"]
     assert user.ui.notesLabel.text == "• The course has 20 fractions."
@@ -153,6 +155,17 @@ def test_closing_the_scene_ends_the_work(user, tmp_path):
     assert user.plan is None and user.next_step.startswith("Next: Choose a CT")
     user.click("tryItButton")
     assert user.plan is not None
+
+
+def test_a_plan_that_is_deleted_under_its_work_is_missed_and_another_one_shown(user, tmp_path):
+    first = user.plan
+    user.click("newPlanButton")
+    works(user, "beams", "virtual:prostate", "--out", str(tmp_path / "out"), "--select", "column-generation")
+    user.scene.RemoveNode(user.plan.node)
+    user.host.process_events(0.3)
+    user.click("cancelButton")
+    finish(user)
+    assert user.plan.key == first.key
 
 
 @pytest.mark.slow

@@ -248,6 +248,23 @@ def test_a_module_is_opened_left_reloaded_and_closed(slicer_host, panel):
     assert type(again).events == ["go"]
 
 
+def test_another_module_is_chosen(slicer_host, panel, tmp_path):
+    folder = tmp_path / "Other"
+    folder.mkdir()
+    (folder / "Other.py").write_text(MODULE.replace("Sample(", "Other(").replace("SampleWidget", "OtherWidget"))
+    (folder / "Resources").symlink_to(tmp_path / "Sample/Resources")
+    (folder / "Resources/UI/Other.ui").write_text(FORM)
+    other = slicer_host.open_module("Other", folder=tmp_path)
+    assert panel.events == ["enter", "exit"]
+    assert not slicer_host.widget(panel, "ctSelector").visible
+    slicer_host.click(other, "goButton")
+    slicer.util.selectModule("Sample")
+    assert other.events == ["enter", "go", "exit"]
+    assert slicer.util.selectedModule() == "Sample"
+    slicer_host.click(panel, "goButton")
+    assert len(slicer.modules.sampleDataSources["Test"]) == 2
+
+
 def test_a_button_is_pressed_only_as_a_user_could(slicer_host, panel):
     with pytest.raises(LookupError, match="Sample has no widget named 'stopButton'"):
         slicer_host.click(panel, "stopButton")

@@ -27,10 +27,16 @@ from deeprt.config import to_plain
 from deeprt.delivery.existing_dose import BeamDose, ExistingPlanDose
 from deeprt.delivery.existing_plan import ExistingPlan
 from deeprt.dicom.check_plan import check_plan
-from deeprt.dicom.common import MANUFACTURER, with_new_dicom_identity, write_dataset
+from deeprt.dicom.common import (
+    MANUFACTURER,
+    identity_of,
+    new_roi_numbers,
+    with_new_dicom_identity,
+    write_dataset,
+)
 from deeprt.dicom.eclipse_fluence import SUFFIX, write_eclipse_fluence
 from deeprt.dicom.write_dose import MAX_COMMENT, dose_dataset
-from deeprt.dicom.write_images import ct_datasets
+from deeprt.dicom.write_images import ct_datasets, ct_references
 from deeprt.dicom.write_plan import plan_dataset
 from deeprt.dicom.write_structures import structure_set_dataset
 from deeprt.errors import InputError
@@ -81,7 +87,7 @@ def write_plan_folder(
     Parameters
     ----------
     image_case : the case on its CT's own grid, whose CT and structures complete the study of a case that did not
-        come from DICOM; the planned case if None
+        come from DICOM, and whose structures that of one without structure set; the planned case if None
     eclipse_fluence : whether to write the ideal fluence of each beam as Varian's text file too
 
     Raises
@@ -130,7 +136,7 @@ def write_selection(selection: BeamSelection, path: Path) -> None:
 
 
 def _write_study(result: PlanResult, folder: Path, image_case: PatientCase) -> None:
-    case = result.case
+    case, structure_set = result.case, None
     if case.dicom is None:
         image_case = with_new_dicom_identity(image_case)
         case = replace(case, dicom=image_case.dicom)
@@ -139,10 +145,14 @@ def _write_study(result: PlanResult, folder: Path, image_case: PatientCase) -> N
         (folder / "CT").mkdir()
         for number, image in enumerate(ct, start=1):
             write_dataset(image, folder / "CT" / f"CT.{number:04d}.dcm")
+    elif not case.dicom.structure_set_uid:
+        image_case = replace(image_case, dicom=replace(case.dicom, roi_numbers=new_roi_numbers(image_case)))
+        case = replace(case, dicom=image_case.dicom)
+        structure_set = structure_set_dataset(image_case, ct_references(image_case))
+    structure_set_uid = identity_of(case).structure_set_uid
+    if structure_set is not None:
         write_dataset(structure_set, folder / "RTSTRUCT.dcm")
         structure_set_uid = str(structure_set.SOPInstanceUID)
-    else:
-        structure_set_uid = case.dicom.structure_set_uid
     plan = plan_dataset(case, result.plan, label="DeepRT", structure_set_uid=structure_set_uid)
     if problems := check_plan(plan):
         raise InputError(f"The RTPLAN would be inconsistent: {problems[0]}")

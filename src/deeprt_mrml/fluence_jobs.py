@@ -54,10 +54,11 @@ class FluenceJobs:
             return reason
         plan = self._session.current_plan
         if action in _NEEDED:
-            reason = self._stages.why_not_current(_NEEDED[action])
-            if not reason and action in ("refine", "compare"):
-                reason = self._why_no_wish(plan, action)
-            return reason
+            return (
+                self._stages.why_not_current(Stage.FLUENCE)
+                or self._why_no_wish(plan, action)
+                or self._stages.why_not_current(_NEEDED[action])
+            )
         if not plan.beams:
             return "Add beams first: choose them in DeepBOO, type them in, or read an RTPLAN."
         is_predicted = action == "predict" or (
@@ -80,8 +81,8 @@ class FluenceJobs:
     def start_refinement(self, n_iterations: int) -> None:
         """Pull the dose of fluence to the wished one."""
         self._refuse("refine")
-        work, beams = self._work_folder(self._stages.wished_node), fluence_beams(self._session.current_plan)
-        self._write_fluence(work)
+        work, beams = self._work_folder(self._stages.wished_node), self._placed()
+        self._write_fluence(work, beams)
 
         def done(plan: Plan) -> None:
             self._show_fluence(plan, beams, work)
@@ -92,7 +93,7 @@ class FluenceJobs:
         """Sequence fluence."""
         self._refuse("sequence")
         work = self._work_folder(self._stages.wished_node)
-        self._write_fluence(work)
+        self._write_fluence(work, self._placed())
 
         def done(plan: Plan) -> None:
             plan.set_text(SEGMENTS, plan_to_json(work.read_segments()))
@@ -133,8 +134,9 @@ class FluenceJobs:
         """Write the plan into a folder; see `FluencePlanning.start_export`."""
         self._refuse("export")
         work, dicom = self._work_folder(self._stages.wished_node), self._session.prepared().case.dicom
-        self._write_fluence(work)
-        work.write_segments(self._known_segments())
+        segments = self._known_segments()
+        self._write_fluence(work, segments.beams)
+        work.write_segments(segments)
         self._write_dose(work)
         if dicom is None or not dicom.structure_set_uid:
             work.write_images(self._session.case_on(None))
@@ -148,10 +150,11 @@ class FluenceJobs:
             raise InputError(reason)
 
     def _why_no_wish(self, plan: Plan, action: str) -> str:
-        """Why there is no wished dose for an action; empty if there is."""
-        if self._stages.wished_node is None:
+        """Why an action lacks a wished dose that it needs; empty if it does not."""
+        is_predicted = plan.config.fluence.method == "network"
+        if self._stages.wished_node is None and (is_predicted or action in ("refine", "compare")):
             return "There is no wished dose any more; choose its volume, or predict the fluence anew."
-        if action == "refine" and plan.config.fluence.method == "optimize" and _given(plan) is None:
+        if action == "refine" and not is_predicted and _given(plan) is None:
             return "This fluence was optimized for objectives; choose a wished dose to pull it to, or predict it."
         return ""
 
@@ -188,8 +191,7 @@ class FluenceJobs:
     def _start_finding(self, method: Literal["network", "optimize"], title: str) -> None:
         plan = self._session.current_plan
         plan.config = replace(plan.config, fluence=replace(plan.config.fluence, method=method))
-        given, case = _given(plan), self._session.prepared().case
-        beams = self._session.placed([b.angles for b in plan.beams])
+        given, case, beams = _given(plan), self._session.prepared().case, self._placed()
         work = self._work_folder(given)
 
         def done(plan: Plan) -> None:
@@ -220,8 +222,11 @@ class FluenceJobs:
             work.write_wished(wished_gy, case.grid)
         return work
 
-    def _write_fluence(self, work: WorkFolder) -> None:
-        work.write_fluence(solution_of(self._session.current_plan, self._session.prepared().case.grid))
+    def _placed(self) -> tuple[Beam, ...]:
+        return self._session.placed([b.angles for b in self._session.current_plan.beams])
+
+    def _write_fluence(self, work: WorkFolder, beams: Sequence[Beam]) -> None:
+        work.write_fluence(solution_of(self._session.current_plan, beams, self._session.prepared().case.grid))
 
     def _write_dose(self, work: WorkFolder) -> None:
         work.write_dose(dose_on(self._reports.dose_node, self._session.prepared().case.grid))

@@ -11,7 +11,7 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from deeprt.beams import Beam, BeamAngles
+from deeprt.beams import Beam, BeamAngles, FluenceImage
 from deeprt.case import PatientCase
 from deeprt.evaluation.criteria import Criterion
 from deeprt.evaluation.evaluate import PlanReport, StructureReport
@@ -117,12 +117,18 @@ def fluence_notes(plan: Plan) -> tuple[str, ...]:
     return tuple(_fluence_content(plan).get("notes", ()))
 
 
-def solution_of(plan: Plan, grid: Grid) -> FluenceSolution:
-    """Fluence of a plan as its volumes have it, with the dose it had when it was found; there must be one."""
+def solution_of(plan: Plan, beams: Sequence[Beam], grid: Grid) -> FluenceSolution:
+    """Fluence of a plan as its volumes have it, with the dose it had when it was found; there must be one.
+
+    Parameters
+    ----------
+    beams : whose beamlets the maps are for. Those that the fluence was found for may have a row more or less, where a
+        target ends at an edge of a leaf and a saved scene rounds its place
+    """
     content, ideal = _fluence_content(plan), dose_of(plan, IDEAL)
-    beams, maps = fluence_beams(plan), fluence_maps(plan)
+    images = [FluenceImage.of(b, m) for b, m in zip(fluence_beams(plan), fluence_maps(plan), strict=True)]
     return FluenceSolution(
-        fluence_mu=tuple(np.where(b.open_beamlets, m, 0.0) for b, m in zip(beams, maps, strict=True)),
+        fluence_mu=tuple(np.where(b.open_beamlets, i.on_beamlets(b), 0.0) for b, i in zip(beams, images, strict=True)),
         dose_gy=np.zeros(grid.shape, np.float32) if ideal is None else dose_on(ideal, grid),
         objective=content["objective"],
         history=tuple(content["history"]),

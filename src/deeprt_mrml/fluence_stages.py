@@ -115,7 +115,10 @@ class PlanStages:
                 "wished dose": self._volume_numbers(plan.wished_dose_node) if is_given else None,
             }  # fmt: skip
         if stage is Stage.SEGMENTS:
-            return {"fluence": digest_of_maps(fluence_maps(plan)), "delivery settings": settings_text(config.sequencing)}
+            return {
+                "fluence": digest_of_maps(fluence_maps(plan)),
+                "delivery settings": settings_text(config.sequencing),
+            }
         wished = self._volume_numbers(self.wished_node)
         if stage is Stage.DOSE:
             rule = self.normalization()

@@ -34,7 +34,7 @@ from deeprt_mrml.coordinates import grid_of
 from deeprt_mrml.dicom_identity import DicomIdentity, dicom_identity
 from deeprt_mrml.long_work import LongWork
 from deeprt_mrml.plan import Plan, delete, new_plan, plans_of
-from deeprt_mrml.segments import segment_colors, stamp_of_segments
+from deeprt_mrml.segments import choices_of, segment_colors, stamp_of_segments
 from deeprt_mrml.volumes import stamp_of_volume
 
 
@@ -329,8 +329,9 @@ class PlanSession:
         self._plan, self._prepared, self._written = None, {}, {}
 
     def _choices(self) -> dict[str, StructureChoice]:
-        """What is in use of roles and prescriptions of all structures whose role is not the proposed one."""
-        choices = self.current_plan.config.structure_choices()
+        """What is in use for all structures: what the user set, else what the segments keep or their names propose."""
+        plan = self.current_plan
+        choices = choices_of(plan.segmentation_node) | plan.config.structure_choices()
         kept = {
             r.name: replace(choices.get(r.name, StructureChoice()), role=r.role, prescription_gy=r.prescription_gy)
             for r in self.structures()

@@ -85,6 +85,7 @@ def _run(dialog):
     qt_dialog = dialog._qt
     text = qt_dialog.text() if hasattr(qt_dialog, "text") else ""
     value = _next(Dialog(type(dialog).__name__, qt_dialog.windowTitle(), text))
+    QtWidgets.QApplication.processEvents()  # as events go on while a dialog is open
     if callable(value):
         value = value(dialog)
     if isinstance(qt_dialog, QtWidgets.QMenu):

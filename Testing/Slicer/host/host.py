@@ -40,7 +40,7 @@ class Host:
         faults.taken()
         dialogs.reset()
         self.folder, self.pip_installed = folder, []
-        self._app, self._patch, self._opened = slicer_app.application(), monkeypatch, []
+        self._app, self._patch, self._shown = slicer_app.application(), monkeypatch, None
         QSettings.setDefaultFormat(QSettings.Format.IniFormat)
         QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(folder / "settings"))
         QSettings().clear()
@@ -52,39 +52,24 @@ class Host:
         self._app._modules = slicer_app.qSlicerModuleManager()
         self._app._files = slicer_app.qSlicerCoreIOManager()
         self.main_window = slicer_app.qSlicerMainWindow()
+        self.main_window.moduleSelector()._show = self._show
         self._install()
 
     # Modules
 
     def open_module(self, name, *, folder=ROOT):
-        """Load the scripted module in the folder of this name, make its panel and enter it."""
-        path = folder / name / f"{name}.py"
-        self._patch.syspath_prepend(str(path.parent))
-        spec = importlib.util.spec_from_file_location(name, path)
-        python = importlib.util.module_from_spec(spec)
-        self._patch.setitem(sys.modules, name, python)
-        spec.loader.exec_module(python)
-        module = slicer_app.qSlicerScriptedLoadableModule()
-        module.path, module.name = str(path), name
-        getattr(python, name)(pythonqt.wrap(module))
-        setattr(slicer.modules, name.lower(), pythonqt.wrap(module))
-        self._app._modules._by_name[name] = module
-        self._app.startupCompleted.emit()
-        widget = module._widget = slicer_app.qSlicerScriptedLoadableModuleWidget(name)
-        self._opened.append(name)
-        self.main_window.setCentralWidget(widget)
-        widget._instantiate()
-        widget.setMRMLScene(self.scene)
-        widget.resize(480, 900)
-        self.main_window.resize(480, 900)
-        self.main_window.show()
-        self._enter(name, "enter")
+        """Choose the scripted module in the folder of this name; gives its panel."""
+        if not self._app._modules.module(name):
+            self._load(name, folder / name / f"{name}.py")
+        slicer.util.selectModule(name)
         self.process_events()
-        return widget._python
+        return self._app._modules.module(name)._widget._python
 
     def leave(self, panel):
-        """Show no module any more: the panel's `exit`."""
-        self._enter(panel.moduleName, "exit")
+        """Choose no module any more, in place of this one."""
+        if self._shown is not self._app._modules.module(panel.moduleName):
+            raise AssertionError(f"{panel.moduleName} is not shown")
+        self._exit()
         self.process_events()
 
     def reload(self, panel):
@@ -187,7 +172,7 @@ class Host:
 
     def close(self):
         """End the application: panels clean up, the scene is emptied; raises what slots have raised."""
-        for name in self._opened:
+        for name in self._app._modules.modulesNames():
             self._app._modules.moduleAboutToBeUnloaded.emit(name)
         signals.disconnect_all(self._app)
         for widget in self._app.topLevelWidgets():
@@ -206,10 +191,36 @@ class Host:
             dialogs.reset()
         faults.raise_any()
 
-    def _enter(self, name, method):
-        python = getattr(slicer.modules, f"{name}Widget")
-        if hasattr(python, method):
-            getattr(python, method)()
+    def _load(self, name, path):
+        """What Slicer does with a module when it starts."""
+        self._patch.syspath_prepend(str(path.parent))
+        spec = importlib.util.spec_from_file_location(name, path)
+        python = importlib.util.module_from_spec(spec)
+        self._patch.setitem(sys.modules, name, python)
+        spec.loader.exec_module(python)
+        module = self._app._modules._by_name[name] = slicer_app.qSlicerScriptedLoadableModule()
+        module.path, module.name = str(path), name
+        setattr(slicer.modules, name.lower(), pythonqt.wrap(module))
+        getattr(python, name)(pythonqt.wrap(module))
+        self._app.startupCompleted.emit()
+        signals.disconnect_all(self._app, "startupCompleted()")
+
+    def _show(self, name):
+        """Leave the module that is shown and enter another one."""
+        module = self._app._modules.module(name)
+        if module is None:
+            raise LookupError(f"The host has no module '{name}'; open it first")
+        self._exit()
+        self.main_window._show_panel(module.widgetRepresentation())
+        self._shown = module
+        if hasattr(module._widget._python, "enter"):
+            module._widget._python.enter()
+
+    def _exit(self):
+        if self._shown:
+            self._shown, panel = None, self._shown._widget._python
+            if hasattr(panel, "exit"):
+                panel.exit()
 
     def _unfold(self, widget):
         """Open the collapsible sections around a widget, as a user would to reach it."""

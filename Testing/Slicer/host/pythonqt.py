@@ -167,10 +167,9 @@ def unwrap(value):
 
 def _hold(instance, qt_object):
     object.__setattr__(instance, "_qt", qt_object)
+    # Items are not kept: nobody tells when C++ deletes them, and then their address stands for another object.
     if isinstance(qt_object, QtCore.QObject) or type(instance)._is_derived:
-        qt_object._instance = (
-            instance  # not for items: nobody tells when C++ deletes them, and their address is used again
-        )
+        qt_object._instance = instance
     return instance
 
 

@@ -69,11 +69,11 @@ def disconnect(qt_object, signature, *slot):
     return _disconnect(qt_object, known, *slot)
 
 
-def disconnect_all(qt_object):
-    """Undo all connections made from Python."""
-    for signature, _, receiver in _connections(qt_object):
-        QObject.disconnect(qt_object, SIGNAL(signature), receiver)
-    _connections(qt_object).clear()
+def disconnect_all(qt_object, signature=None):
+    """Undo all connections made from Python, or those of one signal."""
+    for known in {connection[0] for connection in _connections(qt_object)}:
+        if signature in (None, known):
+            _disconnect(qt_object, known)
 
 
 def guarded(slot):

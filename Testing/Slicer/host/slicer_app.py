@@ -9,7 +9,7 @@ from pathlib import Path
 import slicer
 from PySide6.QtCore import Property, QObject, QProcessEnvironment, QSettings, Signal, Slot
 from PySide6.QtGui import QFont, QIcon
-from PySide6.QtWidgets import QApplication, QMainWindow, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
 from . import faults
 from .stored import stored
@@ -31,7 +31,6 @@ class qSlicerApplication(QApplication):
     minorVersion = Property(int, lambda self: 10)
     revision = Property(str, lambda self: "0")
     isInstalled = Property(bool, lambda self: True)
-    os = Property(str, lambda self: "linux")
     mainApplicationName = Property(str, lambda self: "Slicer")
     documentationBaseUrl = Property(str, lambda self: "https://slicer.readthedocs.io/en/latest/")
 
@@ -160,6 +159,10 @@ class qSlicerScriptedLoadableModule(QObject):
         return None
 
     def widgetRepresentation(self):
+        if self._widget is None:
+            self._widget = qSlicerScriptedLoadableModuleWidget(self.name)
+            self._widget._instantiate()
+            self._widget.setMRMLScene(slicer.mrmlScene)
         return self._widget
 
 
@@ -193,9 +196,11 @@ class qSlicerModuleSelectorToolBar(QWidget):
 
     moduleSelected = Signal(str)
     selectedModule = stored(str, "", notify="moduleSelected")
+    _show = None
 
     @Slot(str)
     def selectModule(self, name):
+        self._show(name)
         self.selectedModule = name
 
 
@@ -204,12 +209,19 @@ class qSlicerMainWindow(QMainWindow):
 
     def __init__(self):
         super().__init__(objectName="qSlicerMainWindow")
-        self._selector = qSlicerModuleSelectorToolBar(self)
+        self._selector, self._panels = qSlicerModuleSelectorToolBar(self), QStackedWidget(self)
         self._selector.hide()
+        self.setCentralWidget(self._panels)
         self.statusBar()
+        self.resize(480, 900)
 
     def moduleSelector(self):
         return self._selector
+
+    def _show_panel(self, widget):
+        self._panels.addWidget(widget)
+        self._panels.setCurrentWidget(widget)
+        self.show()
 
 
 def _keep_constants():

@@ -63,6 +63,8 @@ def _checked(root, widgets, path):
         classes[name] = kind
         for declared in list(element.findall("property")):
             key = declared.get("name")
+            if declared.get("stdset") == "0":  # a dynamic property
+                continue
             if key not in _properties(known) and (kind, key) not in _OF_DESIGNER_ONLY:
                 raise UiError(f"{path.name}: {kind} '{name}' has no property '{key}'")
             value = declared[0]

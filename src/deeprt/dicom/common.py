@@ -38,7 +38,6 @@ def with_new_dicom_identity(case: PatientCase) -> PatientCase:
         raise ValueError(f"Case '{case.case_id}' already has a DICOM identity, which its plan must repeat.")
     now = datetime.now()
     patient = case.case_id.replace("\\", "/")[:_TEXT_LIMIT]
-    exported = [s.name for s in case.structures if s.role is not Role.TUNING]
     identity = DicomReferences(
         patient_name=patient.translate(str.maketrans("^=", "  ")),  # both separate parts of a person's name
         patient_id=patient,
@@ -48,9 +47,15 @@ def with_new_dicom_identity(case: PatientCase) -> PatientCase:
         study_time=now.strftime("%H%M%S"),
         study_description="DeepRT",
         frame_of_reference_uid=generate_uid(),
-        roi_numbers={name: number for number, name in enumerate(exported, start=1)},
+        roi_numbers=new_roi_numbers(case),
     )
     return replace(case, dicom=identity)
+
+
+def new_roi_numbers(case: PatientCase) -> dict[str, int]:
+    """ROI Number of every structure that is exported, by name, counted from 1."""
+    exported = [s.name for s in case.structures if s.role is not Role.TUNING]
+    return {name: number for number, name in enumerate(exported, start=1)}
 
 
 def identity_of(case: PatientCase) -> DicomReferences:

@@ -1,4 +1,4 @@
-"""The CT of a case that did not come from DICOM as CT Image objects (DICOM PS3.3, A.3)."""
+"""The CT of a case that did not come from DICOM as CT Image objects (DICOM PS3.3, A.3), and references to one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, generate_uid
 
 from deeprt.case import PatientCase
-from deeprt.dicom.common import DISCLAIMER, decimal, new_dataset, set_plane
+from deeprt.dicom.common import DISCLAIMER, decimal, identity_of, new_dataset, set_plane
 
 _LIMITS = np.iinfo(np.int16)
 
@@ -52,3 +52,29 @@ def ct_datasets(case: PatientCase) -> list[Dataset]:
         dataset.PixelData = stored[k].tobytes()
         slices.append(dataset)
     return slices
+
+
+def ct_references(case: PatientCase) -> list[Dataset]:
+    """Describe the CT images that a case came from as far as a structure set refers to them, in the order of k.
+
+    Parameters
+    ----------
+    case : on its CT's own grid
+
+    Raises
+    ------
+    ValueError
+        If the case does not know an image for each slice of its grid.
+    """
+    identity, n_slices = identity_of(case), case.grid.shape[0]
+    uids = identity.ct_sop_instance_uids
+    if len(uids) != n_slices:
+        raise ValueError(f"Case '{case.case_id}' has {n_slices} slices and came from {len(uids)} CT images.")
+    images = []
+    for k, uid in enumerate(uids):
+        image = Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, uid
+        image.SeriesInstanceUID = identity.ct_series_uid
+        set_plane(image, case.grid, k)
+        images.append(image)
+    return images
