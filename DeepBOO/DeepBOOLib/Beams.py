@@ -44,20 +44,22 @@ class BeamsSection:
         self.table = BeamsTable(
             ui.beamsTable,
             on_move=lambda position, angles: self.edit(lambda: self.beams.move(position, angles)),
-            on_lock=lambda position, locked: self.edit(lambda: self.beams.lock(position, locked)),
+            on_lock=lambda position, locked: self._do(lambda: self.beams.lock(position, locked)),
             on_remove=lambda position: self.edit(lambda: self.beams.remove(position)),
         )
 
     def edit(self, action):
         """Change the beams; views show the fitness beside the new ones."""
+        isWanted = self.ui.chartCombo.currentIndex != _NO_CHART
+        if self._do(action) and isWanted and self._chartShown is not self.beams.fitness_chart:
+            self._showChart(_FITNESS)
 
-        def editAndShow():
+    def _do(self, action):
+        def doAndHide():
             action()
             self._hideUnwanted()
 
-        self.panel.do(editAndShow)
-        if self.ui.chartCombo.currentIndex != _NO_CHART and self._chartShown is not self.beams.fitness_chart:
-            self._showChart(_FITNESS)
+        return self.panel.do(doAndHide)
 
     def showAnew(self):
         """Predict and show, after something changed that the fitness hangs on."""
@@ -71,14 +73,15 @@ class BeamsSection:
 
     def addPeak(self, number):
         """Add the beam of a peak, counted from 0."""
-        if 0 <= number < len(self._peaks):
+        if self.ui.addPeakButton.enabled and 0 <= number < len(self._peaks):
             self.edit(lambda: self.beams.add(self._peaks[number]))
 
     def addPoint(self, seriesId, number):
         """Add the fittest candidate at a point of the fitness chart."""
         node = self.session.scene.GetNodeByID(seriesId)
         chart = self.beams.fitness_chart
-        if node is None or chart is None or chart.GetNthPlotSeriesNodeID(0) != seriesId:
+        isFitness = node is not None and chart is not None and chart.GetNthPlotSeriesNodeID(0) == seriesId
+        if not isFitness or not self.ui.addButton.enabled:
             return
         gantry = node.GetTableNode().GetTable().GetValueByName(number, node.GetXColumnName()).ToDouble()
         there = [c for c in self.beams.candidates if abs(c.gantry_deg - gantry) < 1e-6]

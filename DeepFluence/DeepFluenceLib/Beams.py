@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from deeprt.beams import BeamAngles
 from deeprt.orientation.selection import equispaced_angles
+from deeprt_mrml.fluence_stages import Stage, StageState
 from deeprt_slicer.beams_table import BeamsTable
 from deeprt_slicer.controls import allow, set_value
 
@@ -36,7 +37,7 @@ class BeamsSection(Section):
     def _show(self, whyFixed):
         ui, plan = self.ui, self.plan
         beams = plan.beams if plan else ()
-        mu = self.planning.beam_mu() if plan else ()
+        mu = self.planning.beam_mu() if self.panel.states[Stage.SEGMENTS] is StageState.CURRENT else ()
         self._table.show(beams, shares=[m / sum(mu) for m in mu] if sum(mu) else (), is_fixed=bool(whyFixed))
         why = whyFixed or ("" if plan else _("There is no plan yet; press New or Try it."))
         for control in (ui.addBeamButton, ui.gantrySpin, ui.couchSpin, ui.collimatorSpin):

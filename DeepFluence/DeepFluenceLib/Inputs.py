@@ -44,7 +44,7 @@ class InputsSection(Section):
         whyNot = whyFixed or ("" if plan else _("There is no plan yet; press New or Try it, or choose a CT volume."))
         for control in (ui.wishCombo, ui.machineCombo, ui.machineButton, ui.fractionsSpin):
             allow(control, whyNot)
-        wish = self.planning.wish if plan else "given"
+        wish = self.planning.wish if plan else "optimize"
         ui.wishCombo.setCurrentIndex(_WISHES.index(wish))
         made = "" if wish == "given" else _("The wished dose is made; choose Dose volume above to give one.")
         allow(ui.doseSelector, whyNot or made)

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 from deeprt.errors import InputError
 from deeprt_mrml.fluence_stages import Stage, StageState
 from deeprt_slicer.controls import allow
-from deeprt_slicer.tables import NONE, Cell, fill, number, verdict
+from deeprt_slicer.tables import NONE, Cell, fill, fit_height, number, verdict
 
 from .Section import Section
 
@@ -36,8 +36,9 @@ class ResultsSection(Section):
         noDose = "" if self.planning.dose_node else _("There is no synthetic dose yet.")
         allow(ui.isodosesCheck, noDose)
         allow(ui.isodosesEdit, noDose)
-        self.showStage(ui.resultsStateLabel, Stage.COMPARISON, "")
-        ui.resultsStateLabel.setVisible(self.panel.states[Stage.COMPARISON] is StageState.OUTDATED)
+        isOutdated = StageState.OUTDATED in (self.panel.states[Stage.DOSE], self.panel.states[Stage.COMPARISON])
+        self.warn(ui.resultsStateLabel, self.planning.why_not_current(Stage.COMPARISON))
+        ui.resultsStateLabel.setVisible(isOutdated)
         ready = self.plan is not None and not self.session.why_not_ready()
         self._showMetrics(self.planning.metrics() if ready else ())
         self._showGoals(self.planning.goals() if ready else ())
@@ -45,6 +46,9 @@ class ResultsSection(Section):
             [g.criterion, number(g.pass_percent), number(g.mean, decimals=2), str(g.n_voxels)]
             for g in self.planning.gamma()
         ]
+        notes = self.planning.notes() if ready else ()
+        ui.notesLabel.setText("\n".join(f"• {note}" for note in notes))
+        ui.notesLabel.setVisible(bool(notes))
         fill(ui.gammaTable, [_("Criterion"), _("Passing (%)"), _("Mean gamma"), _("Voxels")], rows)
 
     def showInViews(self):
@@ -101,6 +105,7 @@ class ResultsSection(Section):
             indices = [_sentence(m, decimals=2) for m in found.values() if not m.unit]
             rows.append([Cell(structure, tooltip="\n".join(indices)), *(_doseCell(found.get(name)) for name in _DOSES)])
         fill(self.ui.metricsTable, [_("Structure"), *(f"{name} (Gy)" for name in _DOSES)], rows)
+        fit_height(self.ui.metricsTable, max_rows=len(rows))
 
     def _showGoals(self, goals):
         rows = []
@@ -110,6 +115,7 @@ class ResultsSection(Section):
             rows.append([Cell(g.structure, tooltip=g.note), goal, *own, *wished])
         headers = [_("Structure"), _("Goal"), _("Synthetic"), _("Verdict"), _("Wished"), _("Verdict")]
         fill(self.ui.goalsTable, headers, rows)
+        fit_height(self.ui.goalsTable, max_rows=len(rows))
 
 
 def _doseCell(metric):

@@ -2,7 +2,7 @@
 
 from slicer.i18n import tr as _
 
-from deeprt_mrml.fluence_stages import StageState
+from deeprt_mrml.fluence_stages import Stage, StageState
 
 _GOOD, _BAD = "color: #2e7d4f", "color: #b3541e"  # legible on light and on dark ground
 
@@ -83,11 +83,21 @@ class Section:
         current : what to say if it holds
         """
         state = self.panel.states[stage]
-        reason = self.planning.why_not_current(stage) if state is StageState.OUTDATED else ""
-        mark, style, text = {
-            StageState.MISSING: ("", "", _("Not yet.")),
-            StageState.CURRENT: ("✓ ", _GOOD, current),
-            StageState.OUTDATED: ("⚠ ", _BAD, reason),
-        }[state]
-        label.setText(mark + text)
-        label.styleSheet = style
+        if state is StageState.OUTDATED:
+            self.warn(label, self._whatChanged(stage))
+            return
+        isCurrent = state is StageState.CURRENT
+        label.setText("✓ " + current if isCurrent else _("Not yet."))
+        label.styleSheet = _GOOD if isCurrent else ""
+
+    def warn(self, label, text):
+        """Say on a label that something does not hold any more."""
+        label.setText("⚠ " + text)
+        label.styleSheet = _BAD
+
+    def _whatChanged(self, stage):
+        """Why a result is outdated, unless it is for the reason that was said of the one before."""
+        stages = tuple(Stage)
+        reason, number = self.planning.why_not_current(stage), stages.index(stage)
+        isSaid = number > 0 and self.planning.why_not_current(stages[number - 1]) == reason
+        return _("Outdated.") if isSaid else reason

@@ -25,7 +25,7 @@ class Panel:
         self.ui = self.message = self.logic = None
         self.states = {}  # what has become of each stage of the plan
         self._then = None  # what is done once the long work that was started has ended well
-        self._isEntered = self._isAtWork = False
+        self._isEntered = self._isAtWork = self._hadProblem = False
         self._observed, self._observation = None, None
 
     def setup(self):
@@ -112,10 +112,14 @@ class Panel:
             for section in self._sections:
                 section.refresh(whyFixed)
             allow(self.ui.runAllButton, whyFixed or whyNotAll(self))
-            text = whyFixed or _("Next: {step}").format(step=nextStep(self))
+            text, problem = whyFixed or _("Next: {step}").format(step=nextStep(self)), ""
         except InputError as error:  # such as settings of a later version
-            self.message.show_error(str(error))
-            text = ""
+            text, problem = "", str(error)
+        if problem:
+            self.message.show_error(problem)
+        elif self._hadProblem:
+            self.message.clear()
+        self._hadProblem = bool(problem)
         self.ui.nextStepLabel.setText(text)
 
     def _showMissing(self, missing):

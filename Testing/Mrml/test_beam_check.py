@@ -21,6 +21,7 @@ from deeprt_mrml.beam_check import BeamCheck
 from deeprt_mrml.beam_planning import BeamPlanning
 from deeprt_mrml.cases import ct_from_case, segmentation_from_case
 from deeprt_mrml.session import PlanSession
+from deeprt_mrml.volumes import volume_node
 
 CASE = a_case()
 OWN = (BeamAngles(10.0), BeamAngles(130.0), BeamAngles(250.0))
@@ -99,7 +100,6 @@ def test_evaluation_shows_dose_dvhs_and_numbers_of_both_sets(session, planning, 
     # The fluence is scaled to the coverage of the protocol, 95 % of the volume at 98 % of the dose.
     assert_allclose([rows["PTV D95"].own, rows["PTV D95"].reference], 0.98 * 60, rtol=1e-3)
     assert_allclose(sum(check.beam_shares()), 1.0)
-    assert session.plan.wished_dose_node is check.dose_node
     styles = {
         s.GetLineStyle()
         for n in range(check.dvh_chart.GetNumberOfPlotSeriesNodes())
@@ -110,6 +110,15 @@ def test_evaluation_shows_dose_dvhs_and_numbers_of_both_sets(session, planning, 
     planning.remove(0)
     assert check.is_outdated
     assert check.beam_shares() == (None, None)
+
+
+def test_a_given_dose_is_shown_beside_that_of_the_beams(session, scene, check):
+    session.plan.wished_dose_node = volume_node(scene, "Given", np.full(CASE.grid.shape, 30, np.float32), CASE.grid)
+    check.start_evaluation()
+    finish(session)
+    chart = check.dvh_chart
+    names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert {"PTV (this plan)", "PTV (given dose)"} <= set(names)
 
 
 def test_a_cancelled_evaluation_leaves_the_plan_as_it_was(session, check):

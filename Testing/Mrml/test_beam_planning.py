@@ -79,6 +79,17 @@ def test_every_edit_can_be_taken_back_and_done_again(planning):
     assert planning.why_not("redo") == "There is nothing to redo."
 
 
+def test_another_number_of_beams_leaves_the_steps_to_undo(session, planning):
+    planning.complete(2)
+    config = session.plan.config
+    session.plan.config = replace(config, beams=replace(config.beams, n_beams=6))
+    assert planning.can_undo
+    assert "The angle network has learned from plans of up to 5 beams, not 6." in planning.notes()
+    planning.undo()
+    assert session.plan.beams == ()
+    assert session.plan.config.beams.n_beams == 6
+
+
 def test_taking_other_beams_is_one_step_and_keeps_locked_ones(planning):
     planning.add(BeamAngles(10.0))
     planning.lock(0, True)

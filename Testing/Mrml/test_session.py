@@ -65,6 +65,11 @@ def test_what_is_missing_is_said_one_after_the_other(scene, empty):
         empty.prepared()
 
 
+def test_settings_that_are_not_understood_keep_a_plan_from_being_planned(session):
+    session.plan.set_text("Config", '{"machne": "x"}')
+    assert session.why_not_ready().startswith("plan 'Plan': unknown key 'machne'")
+
+
 def test_a_new_plan_begins_with_the_inputs_of_the_one_before(session):
     first = session.plan
     first.beams = [SessionBeam(a) for a in ANGLES]

@@ -122,7 +122,7 @@ class FakePlanning:
         self.wish = "optimize"
         self.wished_node = self.dose_node = self.difference_node = self.dvh_chart = None
         self.metric_rows = self.goal_rows = self.gamma_rows = self.fluence = self.references = ()
-        self.plan_segments = None
+        self.plan_segments, self.assumptions = None, ()
         self.picture = None  # bytes of a PNG
 
     def why_not(self, action):
@@ -210,6 +210,9 @@ class FakePlanning:
 
     def gamma(self):
         return self.gamma_rows
+
+    def notes(self):
+        return self.assumptions
 
     def show_isodoses(self, levels_percent):
         self._do("show_isodoses", *levels_percent)

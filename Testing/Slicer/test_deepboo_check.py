@@ -132,6 +132,8 @@ def test_failed_work_gives_its_reason_and_everything_goes_on(user, tmp_path):
     for name in ("tryItButton", "ctSelector", "proposeButton", "addButton", "evaluateButton", "improveButton"):
         assert "is under way" in user.why_not(name)
     assert not user.cell("beamsTable", 0, 1).enabled and not user.cell("structuresTable", 0, 1).enabled
+    user.panel.beams.addPeak(0)  # as a click into a view does
+    assert user.panel.logic.beams.asked == []
     finish(user)
     assert "nowhere" in user.message
     assert user.why_not("evaluateButton") == "" and "Evaluation: failed" in user.ui.jobLabel.text
@@ -189,7 +191,9 @@ def test_the_virtual_patient_from_one_click_to_two_evaluated_sets(slicer_host, t
     assert selection.GetActivePlotChartID() == check.dvh_chart.GetID()
     assert user.ui.chartCombo.currentText == "DVH"
     assert sum(int(user.ui.beamsTable.item(row, 3).text()) for row in range(3)) == pytest.approx(100, abs=2)
-    assert user.plan.wished_dose_node is check.dose_node
+    user.ui.beamsTable.item(0, 4).setCheckState(2)
+    assert user.ui.chartCombo.currentText == "DVH"
+    user.ui.beamsTable.item(0, 4).setCheckState(0)
 
     user.click("nextButton")  # which computes the other set
     finish(user)

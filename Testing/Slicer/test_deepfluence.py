@@ -265,6 +265,10 @@ def test_a_result_says_in_words_and_color_whether_it_holds(planner):
     planner.panel.show()
     assert label.text == "⚠ The beams changed after the fluence was predicted."
     assert label.styleSheet not in ("", good)
+    planner.planning.states = dict.fromkeys(Stage, StageState.OUTDATED)
+    planner.planning.reasons = dict.fromkeys(Stage, "The beams changed after the fluence was predicted.")
+    planner.panel.show()
+    assert planner.ui.doseStateLabel.text == "⚠ Outdated."  # why is said once
 
 
 def a_picture(width, height):
@@ -345,12 +349,16 @@ def test_monitor_units_and_segments_are_listed_by_beam(planner):
         def segments_of(self, n):
             return ((1,), (2, 3))[n]
 
-    planner.planning.plan_segments = Delivered()
+    planner.planning.plan_segments, planner.planning.states = Delivered(), DONE
     planner.panel.show()
     assert planner.rows("monitorUnitsTable") == [
         ["Beam 1", "20.0", "100.0", "1"], ["Beam 2", "140.0", "300.0", "2"], ["All", "", "400.0", "3"]
     ]  # fmt: skip
-    assert [planner.ui.beamsTable.item(row, 3).text() for row in range(2)] == ["25", "75"]
+    weights = [planner.ui.beamsTable.item(row, 3).text() for row in range(2)]
+    planner.planning.states = dict.fromkeys(Stage, StageState.OUTDATED)
+    planner.panel.show()
+    assert weights == ["25", "75"]
+    assert planner.ui.beamsTable.item(0, 3).text() == "–"  # it may be another beam's
 
 
 # Results
@@ -406,6 +414,12 @@ def test_gamma_is_listed_by_criterion(reader):
     reader.planning.gamma_rows = (GammaRow("3%/2mm", 98.76, 0.314, 1234),)
     reader.panel.show()
     assert reader.rows("gammaTable") == [["3%/2mm", "98.8", "0.31", "1234"]]
+
+
+def test_what_was_assumed_is_listed(reader):
+    reader.planning.assumptions = ("No couch is modeled.", "The HU table is generic.")
+    reader.panel.show()
+    assert reader.ui.notesLabel.text == "• No couch is modeled.\n• The HU table is generic."
 
 
 def test_the_chosen_dose_is_washed_over_the_ct(reader):
@@ -664,6 +678,9 @@ def test_settings_that_are_not_understood_are_said_in_the_panel(planner):
     planner.plan.set_text("Config", '{"color": "blue"}')
     planner.host.process_events()
     assert "color" in planner.message
+    planner.plan.set_text("Config", "")
+    planner.host.process_events()
+    assert planner.message == ""
 
 
 def test_the_module_is_reloaded_with_its_plan(slicer_host):

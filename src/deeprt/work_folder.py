@@ -3,7 +3,7 @@
 | File | What it holds |
 |---|---|
 | ``case.npz`` | the case as it is planned |
-| ``images.npz`` | the case on its CT's own grid, to export a case without DICOM identity |
+| ``images.npz`` | the case on its CT's own grid, to export one without DICOM identity or structure set |
 | ``plan.toml`` | the configuration, angles of the beams included |
 | ``wished.npz`` | dose to mimic |
 | ``fluence.npz`` | ideal fluence and its dose |

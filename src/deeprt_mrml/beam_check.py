@@ -18,7 +18,7 @@ from deeprt_mrml.beam_planning import BeamPlanning
 from deeprt_mrml.plots import show_dvh
 from deeprt_mrml.segments import segment_colors
 from deeprt_mrml.session import PlanSession
-from deeprt_mrml.subject_hierarchy import key_of, plan_nodes
+from deeprt_mrml.subject_hierarchy import plan_nodes
 from deeprt_mrml.volumes import dose_node, dose_on
 
 OWN, REFERENCE = "this plan", "column generation"  # the two sets of beams, as charts and tables call them
@@ -160,7 +160,7 @@ class BeamCheck:
         rows = [ComparisonRow("Objective", "", objectives[0], objectives[1], True)]
         met = [None if r is None else float(sum(g.met for g in r.goals)) for r in (own, reference)]
         rows.append(ComparisonRow(f"Goals met, of {len(own.goals)}", "", met[0], met[1], False))
-        for s in own.structures:
+        for s in sorted(own.structures, key=lambda s: s.target is None):
             other = None if reference is None else reference.structure(s.name)
             rows += [
                 ComparisonRow(f"{s.name} {name}", "Gy", of(s), None if other is None else of(other), less)
@@ -174,7 +174,7 @@ class BeamCheck:
         reports = {which: report for which in (OWN, REFERENCE) if (report := self._report(which)) is not None}
         if reports:
             given = plan.wished_dose_node
-            if given is not None and key_of(given) != plan.key:
+            if given is not None and given is not self.dose_node:
                 reports[_GIVEN] = self._evaluated(given)
             show_dvh(self._session.scene, plan.key, reports, segment_colors(plan.segmentation_node))
 
@@ -206,9 +206,7 @@ class BeamCheck:
             evaluation = _Evaluation(made_for, solution.objective, tuple(m / sum(mu) for m in mu))
             plan.set_text(_text_of(which), json.dumps(asdict(evaluation)))
             top_gy = case.targets[0].prescription_gy
-            node = dose_node(session.scene, plan.key, _dose_name(which), solution.dose_gy, case.grid, top_gy=top_gy)
-            if which == OWN and plan.wished_dose_node is None:
-                plan.wished_dose_node = node
+            dose_node(session.scene, plan.key, _dose_name(which), solution.dose_gy, case.grid, top_gy=top_gy)
             then()
 
         title = "Evaluation" if which == OWN else "Evaluation of column generation"

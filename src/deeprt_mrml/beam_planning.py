@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import slicer
 
-from deeprt.beams import Beam, BeamAngles, place_beams
+from deeprt.beams import BeamAngles
 from deeprt.orientation.candidates import peaks_of
 from deeprt.orientation.network_prediction import network_predictor
 from deeprt.orientation.predictor import FitnessPredictor
@@ -86,7 +86,9 @@ class BeamPlanning:
 
     def complete(self, n_beams: int) -> None:
         """Add the fittest candidates one by one, up to so many beams."""
+        plan = self._session.current_plan
         self._do(lambda beams: beams.complete(n_beams))
+        plan.config = replace(plan.config, beams=replace(plan.config.beams, n_beams=n_beams))
 
     def add(self, angles: BeamAngles) -> None:
         """Add any beam."""
@@ -148,19 +150,12 @@ class BeamPlanning:
 
     def notes(self) -> tuple[str, ...]:
         """What case, plan and prediction assume, one sentence each."""
-        prepared = () if self._session.why_not_ready() else self._session.prepared().notes
-        return (*prepared, *(self.state.notes if self.is_set_up else ()))
-
-    def placed(self, angles: Sequence[BeamAngles]) -> tuple[Beam, ...]:
-        """Beams of these angles with the plan's collimator angle and beamlets."""
-        config = self._session.current_plan.config
-        return place_beams(
-            self._session.prepared().case,
-            [replace(a, collimator_deg=config.beams.collimator_deg) for a in angles],
-            self._session.machine(),
-            beamlet_width_mm=config.fluence.beamlet_width_mm,
-            margin_mm=config.fluence.margin_mm,
-        )
+        session = self._session
+        prepared = () if session.why_not_ready() else session.prepared().notes
+        if self._predictor is None or session.why_not_ready() or not self.is_set_up:
+            return prepared
+        plan = session.current_plan
+        return (*prepared, *self._predictor.notes(max(plan.config.beams.n_beams, len(plan.beams))))
 
     def show(self) -> None:
         """Show beams, fitness over the gantry angle, and the ring around the patient with its peaks.
@@ -170,7 +165,7 @@ class BeamPlanning:
         scene, plan, state = self._session.scene, self._session.current_plan, self.state
         case = self._session.prepared().case
         center_lps = case.isocenter_lps()
-        beams = self.placed(state.angles)
+        beams = self._session.placed(state.angles)
         show_beams(scene, plan.key, beams)
         prescription_gy = case.targets[0].prescription_gy or 0.0
         show_rt_plan(scene, plan.key, beams, plan.ct_node, plan.segmentation_node, prescription_gy=prescription_gy)
@@ -218,7 +213,7 @@ class BeamPlanning:
             min_separation_deg=state.min_separation_deg,
             weights=state.weights,
         )
-        plan.config = replace(config, beams=replace(config.beams, n_beams=state.n_beams), selection=selection)
+        plan.config = replace(config, selection=selection)
         plan.beams = state.beams
         self.show()
 
@@ -237,7 +232,6 @@ class BeamPlanning:
                 self._predictor,
                 selection.weights,
                 beams=plan.beams,
-                n_beams=plan.config.beams.n_beams,
                 excluded_deg=selection.exclude_deg,
                 min_separation_deg=selection.min_separation_deg,
             )
@@ -246,12 +240,11 @@ class BeamPlanning:
         return self._beams
 
     def _is_in_step(self, beams: BeamSession) -> bool:
-        """Whether beams and constraints are those of the plan; other weights are answered by the same set."""
+        """Whether beams and constraints are those of the plan; the same set answers other weights and numbers."""
         plan, state = self._session.current_plan, beams.state
         selection = plan.config.selection
         return (
             state.beams == plan.beams
-            and state.n_beams == plan.config.beams.n_beams
             and state.excluded_deg == selection.exclude_deg
             and state.min_separation_deg == selection.min_separation_deg
         )

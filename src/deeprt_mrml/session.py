@@ -17,7 +17,7 @@ import slicer
 from deeprt.beams import Beam, BeamAngles, place_beams
 from deeprt.case import GENERIC_HU_TABLE, PatientCase
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
-from deeprt.config import DEFAULT_MACHINE, PlanningConfig, Protocol, read_config, to_plain
+from deeprt.config import DEFAULT_MACHINE, BeamSettings, PlanningConfig, Protocol, read_config, to_plain
 from deeprt.dicom.read import read_hu_table
 from deeprt.dicom.source import Color
 from deeprt.errors import InputError
@@ -147,7 +147,7 @@ class PlanSession:
         """Add CT and segmentation of the virtual prostate patient, and a plan for them, which is opened."""
         case = virtual_prostate(np.random.default_rng(0), VirtualPatientSettings())
         plan = self.new_plan("Virtual prostate")
-        plan.config = PlanningConfig()
+        plan.config = PlanningConfig(beams=BeamSettings(n_beams=5))  # which the network has learned to choose
         plan.ct_node = ct_from_case(self.scene, case)
         plan.segmentation_node = segmentation_from_case(self.scene, case)
         return plan
@@ -160,7 +160,10 @@ class PlanSession:
             return "Choose a CT volume."
         if self.plan.segmentation_node is None:
             return "Choose a segmentation."
-        rows = self.structures()
+        try:
+            rows = self.structures()
+        except InputError as error:  # settings that are not understood, or contradict the segments
+            return str(error)
         if not rows:
             return f"Segmentation '{self.plan.segmentation_node.GetName()}' is empty; draw or load structures."
         if all(r.role is not Role.TARGET for r in rows):

@@ -43,6 +43,13 @@ def new_session(module: str) -> PlanSession:
     """
     python = python_for_jobs()
     folder = tempfile.mkdtemp(prefix=f"{module}-", dir=slicer.app.temporaryPath)
-    session = PlanSession(slicer.mrmlScene, Path(folder), executable=python.executable, environment=python.environment)
+    database = getattr(slicer, "dicomDatabase", None)  # which Slicer may be started without
+    session = PlanSession(
+        slicer.mrmlScene,
+        Path(folder),
+        executable=python.executable,
+        environment=python.environment,
+        file_of_instance=None if database is None else database.fileForInstance,
+    )
     weakref.finalize(session, shutil.rmtree, folder, ignore_errors=True)
     return session
