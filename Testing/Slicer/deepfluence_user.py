@@ -1,9 +1,5 @@
 """A user of DeepFluence's panel under the host, and a stand-in for what the panel works with."""
 
-from dataclasses import replace
-
-COARSE_MM = 5.0  # voxels and beamlets of plans that are to be quick
-
 
 class User:
     """Who opened the module and sees its panel."""
@@ -95,15 +91,6 @@ class User:
         """Wait for the work under way."""
         self.host.wait_until(lambda: not self.session.work.is_busy, seconds)
         self.host.process_events()
-
-    def plan_coarsely(self, n_beams=3):
-        """Take few beams, large voxels and beamlets, and little effort."""
-        config = self.plan.config
-        few = replace(config.sequencing, max_segments_per_beam=4, max_rounds=5, n_dose_iterations=3)
-        fluence = replace(config.fluence, beamlet_width_mm=COARSE_MM)
-        self.plan.config = replace(config, dose_grid_mm=COARSE_MM, fluence=fluence, sequencing=few)
-        self.set(self.ui.equispacedSpin, n_beams)
-        self.click("equispacedButton")
 
 
 class FakePlanning:

@@ -15,6 +15,7 @@ from Slicer.deepfluence_user import User
 
 from deeprt.dicom.check_plan import check_plan
 from deeprt.dicom.read_plan import read_plan
+from deeprt_mrml.subject_hierarchy import remove_nodes
 
 pytestmark = pytest.mark.slow
 
@@ -71,10 +72,11 @@ def choose_beams(host):
     return user
 
 
-def make_deliverable(host, folder):
-    """In DeepFluence: predict fluence from the dose that DeepBOO left, and go on to the exported plan."""
+def make_deliverable(host, dose, folder):
+    """In DeepFluence: predict fluence from a dose, and go on to the exported plan."""
     user = User(host)
     user.pick("wishCombo", "Dose volume (RTDOSE)")
+    user.choose("doseSelector", dose)
     user.click("runAllButton")
     user.wait()
     assert user.message == ""
@@ -97,7 +99,7 @@ def flow(tmp_path_factory):
         host = Host(folder, patch)
         host.open_module("DeepFluence")  # so that DeepBOO can go on there
         chooser = choose_beams(host)
-        user = make_deliverable(host, folder / "out")
+        user = make_deliverable(host, chooser.panel.logic.check.dose_node, folder / "out")
         assert user.plan.key == chooser.plan.key
         host.save_scene(folder / "scene.mrb")
         tables = {name: user.rows(name) for name in TABLES}
@@ -201,7 +203,7 @@ def test_the_exported_fluence_is_a_reference_that_differs_by_nothing(user, flow)
 
 
 def test_a_dose_that_was_deleted_is_missed_and_calculated_anew(user, flow):
-    user.scene.RemoveNode(user.planning.dose_node)
+    remove_nodes(user.scene, [user.planning.dose_node])
     user.host.process_events()
     assert user.ui.doseStateLabel.text == "Not yet."
     assert user.rows("metricsTable") == []
