@@ -58,22 +58,21 @@ class DeepBOOWidget(ScriptedLoadableModuleWidget):
         from DeepBOOLib.Widget import Panel
 
         self.panel = Panel(self.parent, self.resourcePath)
-        self.panel.setup()
 
     def cleanup(self):
         """Leave nothing behind, before the module is reloaded or the application closes."""
         if self.panel:
-            self.panel.cleanup()
+            self.panel.frame.cleanup()
 
     def enter(self):
         """Go on, when the user comes to the module."""
         if self.panel:
-            self.panel.enter()
+            self.panel.frame.enter()
 
     def exit(self):
         """Pause, when the user leaves the module."""
         if self.panel:
-            self.panel.exit()
+            self.panel.frame.exit()
 
     def onReload(self):
         """Read the code of the panel anew, too."""
@@ -91,4 +90,4 @@ class DeepBOOTest(ScriptedLoadableModuleTest):
         self.assertIsNotNone(widget.panel)
         widget.exit()
         widget.enter()
-        self.assertTrue(widget.panel.ui.tryItButton.toolTip)
+        self.assertTrue(widget.panel.frame.ui.tryItButton.toolTip)

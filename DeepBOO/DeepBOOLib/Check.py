@@ -3,30 +3,32 @@
 import slicer
 from slicer.i18n import tr as _
 
-from deeprt_slicer.controls import allow
+from deeprt_slicer.controls import allow, reason_why_not
 from deeprt_slicer.tables import Cell, fill, fit_height, number
+from deeprt_slicer.views import show_volumes
 
 
 class CheckSection:
     """Buttons of the long work, the comparison, and the notes."""
 
-    def __init__(self, ui, panel):
-        self.ui, self.panel = ui, panel
-        self.session, self.check = panel.logic.session, panel.logic.check
-        ui.evaluateButton.connect("clicked()", lambda: panel.start(self.check.start_evaluation, then=self._showDose))
-        ui.columnGenerationButton.connect("clicked()", lambda: panel.start(self.check.start_column_generation))
+    def __init__(self, frame, logic, beams):
+        self._frame, self._logic, self._beams = frame, logic, beams
+        self._session, self._check = logic.session, logic.check
+        ui, check = frame.ui, logic.check
+        self._ui = ui
+        ui.evaluateButton.connect("clicked()", lambda: frame.start(check.start_evaluation, then=self._showDose))
+        ui.columnGenerationButton.connect("clicked()", lambda: frame.start(check.start_column_generation))
         ui.improveButton.connect(
-            "clicked()", lambda: panel.start(lambda: self.check.start_improvement(ui.improveSpin.value))
+            "clicked()", lambda: frame.start(lambda: check.start_improvement(ui.improveSpin.value))
         )
-        ui.adoptButton.connect("clicked()", lambda: panel.beams.edit(self.check.adopt_reference))
-
-        ui.continueButton.connect("clicked()", lambda: slicer.util.selectModule("DeepFluence"))
+        ui.adoptButton.connect("clicked()", lambda: beams.edit(check.adopt_reference))
+        ui.continueButton.connect("clicked()", self._goOn)
 
     def show(self, whyFixed):
         """Show what can be started, and what came out of it."""
-        ui, plan = self.ui, self.session.plan
+        ui, plan, answer = self._ui, self._session.plan, self._frame.answer
         evaluation = _("Dose and DVH of these beams.")
-        if plan and self.panel.answer(lambda: self.check.is_outdated):
+        if plan and answer(lambda: self._check.is_outdated):
             evaluation = _("Beams or settings have changed since; evaluate again.")
         self._offer(ui.evaluateButton, ui.evaluateHint, "evaluate", evaluation, whyFixed)
         self._offer(
@@ -41,26 +43,38 @@ class CheckSection:
         )  # fmt: skip
         allow(ui.improveSpin, whyFixed)
         allow(ui.continueButton, "" if plan and plan.beams else _("The plan has no beams yet; propose or add some."))
-        rows = self.panel.answer(self.check.comparison) or () if plan else ()
+        rows = answer(self._check.comparison) or () if plan else ()
         columns = [_("Quantity"), _("Your beams"), _("Column generation")]
         fill(ui.comparisonTable, columns, [_cells(row) for row in rows])
         fit_height(ui.comparisonTable, max_rows=len(rows))
         ui.comparisonTable.setVisible(bool(rows))
-        notes = self.panel.answer(self.panel.logic.beams.notes) or () if plan else ()
+        notes = answer(self._logic.beams.notes) or () if plan else ()
         ui.notesLabel.setText("\n".join(f"• {note}" for note in notes))
         ui.notesLabel.setVisible(bool(notes))
 
+    def showPlan(self):
+        """Show CT and dose of the plan in work in the slices."""
+        plan = self._session.plan
+        if plan is not None and plan.ct_node is not None:
+            show_volumes(plan.ct_node, self._check.dose_node, fit=True)
+
     def _showDose(self):
-        """Show the dose in the slices and its histograms beside them."""
-        if self.check.dose_node is not None and not self.check.is_outdated:
-            self.panel.views.showDose(self.session.plan.ct_node, self.check.dose_node)
-            self.panel.beams.showDvh()
+        """Show the dose in the slices and its histograms beside them; not over what another module shows."""
+        if self._frame.is_entered and self._check.dose_node is not None and not self._check.is_outdated:
+            show_volumes(self._session.plan.ct_node, self._check.dose_node)
+            self._beams.showDvh()
+
+    def _goOn(self):
+        """Open the same plan in DeepFluence."""
+        slicer.util.selectModule("DeepFluence")
+        slicer.util.getModuleWidget("DeepFluence").panel.frame.open(self._session.plan)
 
     def _offer(self, button, hint, action, text, whyFixed):
         """Enable a button and say beside it what it does, or disable it and say why."""
-        whyNot = whyFixed or self.panel.whyNot(lambda: self.check.why_not(action))
+        whyNot = whyFixed or reason_why_not(lambda: self._check.why_not(action))
         allow(button, whyNot)
-        hint.setText(self.panel.ownReason(whyNot, whyFixed) or text)
+        isSaidOnTop = whyNot in (whyFixed, self._session.why_not_ready())
+        hint.setText(text if isSaidOnTop else whyNot)
 
 
 def _cells(row):

@@ -9,31 +9,56 @@ from deeprt_mrml.fluence_stages import Stage
 from deeprt_slicer.controls import allow, set_value
 from deeprt_slicer.tables import fill, number
 
-from .Section import Section
-
 _TECHNIQUES = ("step-and-shoot", "sliding-window")  # in the order of the combo box
 _AUTOMATIC, _WISHED_MEAN, _COVERAGE = range(3)  # of the rules, in the order of the combo box
 
 
-class DeliverySection(Section):
-    """Technique, normalization, the three steps, and the monitor units of each beam."""
+class DeliverySection:
+    """Technique, normalization, the three steps or all at once, and the monitor units of each beam.
 
-    def _bind(self):
-        ui, planning = self.ui, self.planning
-        self.onChange(ui.techniqueCombo, "currentIndexChanged(int)", self._takeTechnique)
+    Parameters
+    ----------
+    showResults : called after the dose was calculated or compared
+    """
+
+    def __init__(self, frame, logic, stages, *, showResults):
+        self._frame, self._stages = frame, stages
+        self._session, self._planning = logic.session, logic.planning
+        ui, planning, then = frame.ui, logic.planning, showResults
+        self._ui = ui
+        frame.on_change(ui.techniqueCombo, "activated(int)", self._takeTechnique)
         for control, signal in (
-            (ui.normalizationCombo, "currentIndexChanged(int)"),
+            (ui.normalizationCombo, "activated(int)"),
             (ui.volumeSpin, "valueChanged(double)"),
             (ui.doseSpin, "valueChanged(double)"),
         ):
-            self.onChange(control, signal, lambda _value: self._takeNormalization())
-        ui.sequenceButton.connect("clicked()", lambda: self.panel.start(planning.start_sequencing))
-        then = self.panel.showResults
-        ui.doseButton.connect("clicked()", lambda: self.panel.start(planning.start_dose, then=then))
-        ui.compareButton.connect("clicked()", lambda: self.panel.start(planning.start_comparison, then=then))
+            frame.on_change(control, signal, lambda _value: self._takeNormalization())
+        ui.sequenceButton.connect("clicked()", lambda: frame.start(planning.start_sequencing))
+        ui.doseButton.connect("clicked()", lambda: frame.start(planning.start_dose, then=then))
+        ui.compareButton.connect("clicked()", lambda: frame.start(planning.start_comparison, then=then))
 
-    def _show(self, whyFixed):
-        ui, plan = self.ui, self.plan
+        ui.runAllButton.connect("clicked()", lambda: frame.start(planning.start_all, then=then))
+
+    def nextStep(self):
+        """What the user would do next with the plan in work, one sentence, and the button for it if one is enough."""
+        ui, isCurrent = self._ui, self._stages.isCurrent
+        if self._session.plan is None:
+            return _("Choose a CT and a segmentation, or try it with a virtual patient."), ui.tryItButton
+        if reason := self._planning.why_not("all"):
+            return reason, None
+        if not isCurrent(Stage.FLUENCE):
+            return _("Run all steps, or predict the fluence alone."), ui.runAllButton
+        if not isCurrent(Stage.SEGMENTS):
+            return _("Run all steps, or sequence the fluence."), ui.runAllButton
+        if not isCurrent(Stage.DOSE):
+            return _("Run all steps, or calculate the dose."), ui.runAllButton
+        if not isCurrent(Stage.COMPARISON):
+            return _("Compare with the wished dose."), ui.compareButton
+        return _("Look at the results, then choose a folder and export the plan."), None
+
+    def show(self, whyFixed):
+        """Show how the plan in work is delivered, and what can be started."""
+        ui, plan = self._ui, self._session.plan
         why = whyFixed or ("" if plan else _("There is no plan yet."))
         for control in (ui.techniqueCombo, ui.normalizationCombo):
             allow(control, why)
@@ -51,16 +76,18 @@ class DeliverySection(Section):
 
     def _showSteps(self, whyFixed):
         """Buttons of the steps, and what became of them."""
-        ui = self.ui
+        ui = self._ui
         for button, action in ((ui.sequenceButton, "sequence"), (ui.doseButton, "dose"), (ui.compareButton, "compare")):
-            allow(button, whyFixed or self.planning.why_not(action))
-        self.showStage(ui.segmentsStateLabel, Stage.SEGMENTS, _("Segments of this fluence."))
-        self.showStage(ui.doseStateLabel, Stage.DOSE, _("Dose of these segments."))
-        self.showStage(ui.comparisonStateLabel, Stage.COMPARISON, _("Compared with the wished dose."))
+            allow(button, whyFixed or self._planning.why_not(action))
+        upToDate = _("Everything is up to date.") if self._stages.isCurrent(*Stage) else ""
+        allow(ui.runAllButton, whyFixed or self._planning.why_not("all") or upToDate)
+        self._stages.say(ui.segmentsStateLabel, Stage.SEGMENTS, _("Segments of this fluence."))
+        self._stages.say(ui.doseStateLabel, Stage.DOSE, _("Dose of these segments."))
+        self._stages.say(ui.comparisonStateLabel, Stage.COMPARISON, _("Compared with the wished dose."))
 
     def _rows(self):
         """Beams with their monitor units and segments, and the sum of all."""
-        delivered = self.planning.segments() if self.plan else None
+        delivered = self._planning.segments() if self._session.plan else None
         if delivered is None:
             return []
         rows = []
@@ -71,13 +98,13 @@ class DeliverySection(Section):
 
     def _takeTechnique(self, index):
         technique = _TECHNIQUES[index]
-        self.configure(lambda c: replace(c, sequencing=replace(c.sequencing, technique=technique)))
+        self._frame.configure(lambda c: replace(c, sequencing=replace(c.sequencing, technique=technique)))
 
     def _takeNormalization(self):
-        ui = self.ui
+        ui = self._ui
         name = (None, "wished-mean", "coverage")[ui.normalizationCombo.currentIndex]
         rule = name and Normalization(ui.volumeSpin.value, ui.doseSpin.value, name)
-        self.configure(lambda c: replace(c, normalization=rule))
+        self._frame.configure(lambda c: replace(c, normalization=rule))
 
 
 def _indexOf(rule):

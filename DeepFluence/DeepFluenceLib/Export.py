@@ -8,45 +8,45 @@ from slicer.i18n import tr as _
 
 from deeprt_slicer.controls import allow
 
-from .Section import Section
-
 _PLAN, _REPORT = "RTPLAN.dcm", "report.html"
 
 
-class ExportSection(Section):
+class ExportSection:
     """Where to, what besides, and the button."""
 
-    def _bind(self):
-        ui = self.ui
+    def __init__(self, frame, logic):
+        self._frame, self._session, self._planning = frame, logic.session, logic.planning
+        ui = self._ui = frame.ui
         ui.folderEdit.connect("currentPathChanged(QString)", lambda _path: self._offer())
         ui.exportButton.connect("clicked()", self._export)
         self._exported = {}  # what was written where, by plan
         self._whyNot = ""
 
-    def _show(self, whyFixed):
-        ui = self.ui
-        self._whyNot = whyFixed or self.planning.why_not("export")
+    def show(self, whyFixed):
+        """Show what can be written and what was."""
+        ui, plan = self._ui, self._session.plan
+        self._whyNot = whyFixed or self._planning.why_not("export")
         self._offer()
         allow(ui.databaseCheck, _whyNoDatabase())
-        exported = self._exported.get(self.plan and self.plan.key, "")
+        exported = self._exported.get(plan and plan.key, "")
         ui.exportStateLabel.setText(exported)
         ui.exportStateLabel.setVisible(bool(exported))
 
     def _offer(self):
-        hasFolder = bool(self.ui.folderEdit.currentPath.strip())
-        allow(self.ui.exportButton, self._whyNot or ("" if hasFolder else _("Choose a folder.")))
+        hasFolder = bool(self._ui.folderEdit.currentPath.strip())
+        allow(self._ui.exportButton, self._whyNot or ("" if hasFolder else _("Choose a folder.")))
 
     def _export(self):
-        folder = Path(self.ui.folderEdit.currentPath.strip()).expanduser()
+        folder = Path(self._ui.folderEdit.currentPath.strip()).expanduser()
         isThere = (folder / _PLAN).exists()
         question = _("There is a plan in {folder}. Replace it?").format(folder=folder)
         if isThere and not slicer.util.confirmYesNoDisplay(question, _("Export")):
             return
         self._exported = {}
-        before, key = _stamp(folder / _PLAN), self.plan.key
-        self.panel.start(
-            lambda: self.planning.start_export(
-                folder, eclipse_fluence=self.ui.eclipseCheck.isChecked(), overwrite=isThere
+        before, key = _stamp(folder / _PLAN), self._session.plan.key
+        self._frame.start(
+            lambda: self._planning.start_export(
+                folder, eclipse_fluence=self._ui.eclipseCheck.isChecked(), overwrite=isThere
             ),
             then=lambda: self._finish(folder, before, key),
         )
@@ -55,14 +55,14 @@ class ExportSection(Section):
         """Say what was written, and pass it on as wished; nothing if the plan was not written."""
         if _stamp(folder / _PLAN) == before:
             return
-        self.ui.folderEdit.addCurrentPathToHistory()
+        self._ui.folderEdit.addCurrentPathToHistory()
         said = [_("✓ Written to {folder}.").format(folder=folder)]
-        if self.ui.databaseCheck.enabled and self.ui.databaseCheck.isChecked():
+        if self._ui.databaseCheck.enabled and self._ui.databaseCheck.isChecked():
             said.append(_addToDatabase(folder))
-        if self.ui.reportCheck.isChecked():
+        if self._ui.reportCheck.isChecked():
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder / _REPORT)))
         self._exported = {key: " ".join(said)}
-        self.panel.show()
+        self._frame.show()
 
 
 def _whyNoDatabase():

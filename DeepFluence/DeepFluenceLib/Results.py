@@ -3,67 +3,71 @@
 import re
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from deeprt.errors import InputError
-from deeprt_mrml.fluence_stages import Stage, StageState
+from deeprt_mrml.fluence_stages import Stage
 from deeprt_slicer.controls import allow
-from deeprt_slicer.tables import NONE, Cell, fill, fit_height, number, verdict
-
-from .Section import Section
+from deeprt_slicer.tables import NONE, Cell, fill, fit_height, mark, number, verdict
+from deeprt_slicer.views import ChartView, show_volumes
 
 _DOSES = ("D95%", "Dmean", "D2%", "Dmax")  # metrics that are columns, as they are called
 
 
-class ResultsSection(Section):
+class ResultsSection:
     """What is washed over the CT, isodoses, chart, tables."""
 
-    def _bind(self):
-        ui = self.ui
-        self.onChange(ui.shownDoseCombo, "currentIndexChanged(int)", lambda _index: self._wash())
+    def __init__(self, frame, logic, stages):
+        self._frame, self._stages, self._chart = frame, stages, ChartView()
+        self._session, self._planning = logic.session, logic.planning
+        ui = self._ui = frame.ui
+        frame.on_change(ui.shownDoseCombo, "activated(int)", lambda _index: self._wash())
         ui.opacitySlider.connect("valueChanged(double)", lambda _value: self._wash())
-        self.onChange(ui.isodosesCheck, "toggled(bool)", lambda _isOn: self._showIsodoses())
+        frame.on_change(ui.isodosesCheck, "toggled(bool)", lambda _isOn: self._showIsodoses())
         ui.isodosesEdit.connect("editingFinished()", self._levelsEdited)
-        self.onClick(ui.showButton, self.showInViews)
+        frame.on_click(ui.showButton, self.showInViews)
         self._levels = ui.isodosesEdit.text  # that were asked for last
 
-    def _show(self, whyFixed):
-        ui = self.ui
+    def show(self, _whyFixed):
+        """Show the numbers of the plan in work."""
+        ui = self._ui
         missing = "" if self._shownNode() else _("There is no such dose yet.")
         allow(ui.showButton, missing)
         allow(ui.opacitySlider, missing)
-        noDose = "" if self.planning.dose_node else _("There is no synthetic dose yet.")
+        noDose = "" if self._planning.dose_node else _("There is no synthetic dose yet.")
         allow(ui.isodosesCheck, noDose)
         allow(ui.isodosesEdit, noDose)
-        isOutdated = StageState.OUTDATED in (self.panel.states[Stage.DOSE], self.panel.states[Stage.COMPARISON])
-        self.warn(ui.resultsStateLabel, self.planning.why_not_current(Stage.COMPARISON))
-        ui.resultsStateLabel.setVisible(isOutdated)
-        ready = self.plan is not None and not self.session.why_not_ready()
-        self._showMetrics(self.planning.metrics() if ready else ())
-        self._showGoals(self.planning.goals() if ready else ())
+        mark(ui.resultsStateLabel, False, self._planning.why_not_current(Stage.COMPARISON))
+        ui.resultsStateLabel.setVisible(self._stages.isOutdated(Stage.DOSE, Stage.COMPARISON))
+        ready = self._session.plan is not None and not self._session.why_not_ready()
+        self._showMetrics(self._planning.metrics() if ready else ())
+        self._showGoals(self._planning.goals() if ready else ())
         rows = [
             [g.criterion, number(g.pass_percent), number(g.mean, decimals=2), str(g.n_voxels)]
-            for g in self.planning.gamma()
+            for g in self._planning.gamma()
         ]
-        notes = self.planning.notes() if ready else ()
+        notes = self._planning.notes() if ready else ()
         ui.notesLabel.setText("\n".join(f"• {note}" for note in notes))
         ui.notesLabel.setVisible(bool(notes))
         fill(ui.gammaTable, [_("Criterion"), _("Passing (%)"), _("Mean gamma"), _("Voxels")], rows)
 
     def showInViews(self):
         """Show slices with the dose, beams in 3-D, and the dose-volume histograms."""
-        chart, layouts = self.planning.dvh_chart, slicer.app.layoutManager()
-        if layouts is not None and chart is not None:
-            layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalPlotView)
-            slicer.modules.plots.logic().ShowChartInLayout(chart)
+        if self._planning.dvh_chart is not None:
+            self._chart.show(self._planning.dvh_chart)
         self._wash()
 
+    def showPlan(self):
+        """Show CT and dose of the plan in work in the slices."""
+        plan = self._session.plan
+        if plan is not None and plan.ct_node is not None:
+            show_volumes(plan.ct_node, self._shownNode(), opacity=self._ui.opacitySlider.value / 100, fit=True)
+
     def showNew(self):
-        """Unfold the section and show the dose that was just calculated; nothing if it was not."""
-        if self.planning.stage_state(Stage.DOSE) is StageState.CURRENT:
-            self.ui.resultsSection.collapsed = False
-            self.panel.do(self._showAll)
+        """Unfold the section and show the dose that was just calculated; not over what another module shows."""
+        if self._frame.is_entered and self._stages.isCurrent(Stage.DOSE):
+            self._ui.resultsSection.collapsed = False
+            self._frame.do(self._showAll)
             qt.QTimer.singleShot(0, self._scrollTo)  # once the tables have their height
 
     def _showAll(self):
@@ -71,29 +75,28 @@ class ResultsSection(Section):
         self._showIsodoses()
 
     def _scrollTo(self):
-        self.ui.scrollArea.verticalScrollBar().setValue(self.ui.resultsSection.y)
+        self._ui.scrollArea.verticalScrollBar().setValue(self._ui.resultsSection.y)
 
     def _shownNode(self):
         """Volume of the dose that is chosen; None if there is none."""
-        planning = self.planning
+        planning = self._planning
         nodes = (planning.dose_node, planning.wished_node, planning.difference_node)
-        return nodes[self.ui.shownDoseCombo.currentIndex] if self.plan else None
+        return nodes[self._ui.shownDoseCombo.currentIndex] if self._session.plan else None
 
     def _wash(self):
         node = self._shownNode()
         if node is not None:
-            opacity = self.ui.opacitySlider.value / 100
-            slicer.util.setSliceViewerLayers(background=self.plan.ct_node, foreground=node, foregroundOpacity=opacity)
+            show_volumes(self._session.plan.ct_node, node, opacity=self._ui.opacitySlider.value / 100)
 
     def _levelsEdited(self):
-        isNew = self.ui.isodosesEdit.text != self._levels  # it is also said to be edited when it loses focus
-        if isNew and self.ui.isodosesCheck.isChecked():
-            self.panel.do(self._showIsodoses)
+        isNew = self._ui.isodosesEdit.text != self._levels  # it is also said to be edited when it loses focus
+        if isNew and self._ui.isodosesCheck.isChecked():
+            self._frame.do(self._showIsodoses)
 
     def _showIsodoses(self):
-        if self.planning.dose_node is not None:
-            self._levels = self.ui.isodosesEdit.text
-            self.planning.show_isodoses(levelsOf(self._levels) if self.ui.isodosesCheck.isChecked() else ())
+        if self._planning.dose_node is not None:
+            self._levels = self._ui.isodosesEdit.text
+            self._planning.show_isodoses(levelsOf(self._levels) if self._ui.isodosesCheck.isChecked() else ())
 
     def _showMetrics(self, metrics):
         """One row a structure, targets first: doses in columns, indices of targets in the tooltip of the name."""
@@ -104,8 +107,8 @@ class ResultsSection(Section):
         for structure, found in sorted(byStructure.items(), key=lambda item: _DOSES[0] not in item[1]):
             indices = [_sentence(m, decimals=2) for m in found.values() if not m.unit]
             rows.append([Cell(structure, tooltip="\n".join(indices)), *(_doseCell(found.get(name)) for name in _DOSES)])
-        fill(self.ui.metricsTable, [_("Structure"), *(f"{name} (Gy)" for name in _DOSES)], rows)
-        fit_height(self.ui.metricsTable, max_rows=len(rows))
+        fill(self._ui.metricsTable, [_("Structure"), *(f"{name} (Gy)" for name in _DOSES)], rows)
+        fit_height(self._ui.metricsTable, max_rows=len(rows))
 
     def _showGoals(self, goals):
         rows = []
@@ -114,8 +117,8 @@ class ResultsSection(Section):
             own, wished = (number(g.value), verdict(g.met)), (number(g.reference), verdict(g.reference_met))
             rows.append([Cell(g.structure, tooltip=g.note), goal, *own, *wished])
         headers = [_("Structure"), _("Goal"), _("Synthetic"), _("Verdict"), _("Wished"), _("Verdict")]
-        fill(self.ui.goalsTable, headers, rows)
-        fit_height(self.ui.goalsTable, max_rows=len(rows))
+        fill(self._ui.goalsTable, headers, rows)
+        fit_height(self._ui.goalsTable, max_rows=len(rows))
 
 
 def _doseCell(metric):

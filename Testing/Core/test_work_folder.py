@@ -79,6 +79,13 @@ def test_doses_come_back(folder):
     assert_same(folder.read_dose(), a_dose(2))
 
 
+def test_a_wished_dose_can_be_taken_away(folder):
+    folder.write_wished(a_dose(1), CASE.grid)
+    for _ in range(2):
+        folder.remove_wished()
+        assert folder.read_wished() is None
+
+
 def test_fluence_comes_back(folder):
     folder.write_fluence(a_solution())
     assert_same(folder.read_fluence(), a_solution())

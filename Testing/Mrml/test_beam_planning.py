@@ -15,6 +15,7 @@ from deeprt.errors import InputError
 from deeprt.orientation.candidates import separations_deg
 from deeprt_mrml.beam_planning import BeamPlanning
 from deeprt_mrml.cases import ct_from_case, segmentation_from_case
+from deeprt_mrml.plan import Plan
 from deeprt_mrml.session import PlanSession
 from deeprt_mrml.subject_hierarchy import plan_nodes
 
@@ -183,6 +184,32 @@ def test_two_plans_keep_their_own_beams_and_nodes(session, scene, planning):
     session.open(first)
     assert gantry(planning) == [10.0]
     assert plan_nodes(scene, second.key) == ()
+
+
+def test_steps_to_undo_are_those_of_one_plan(session, planning):
+    first = session.plan
+    planning.add(BeamAngles(10.0))
+    second = session.new_plan("Other")
+    second.beams = first.beams  # the same set, and no edits
+    assert planning.why_not("undo") == "There is nothing to undo."
+    session.open(Plan(first.node))  # as a selector of nodes does
+    assert planning.can_undo
+    planning.undo()
+    assert gantry(planning) == []
+    session.scene.RemoveNode(first.node)
+    assert planning.why_not("redo") == "There is nothing to redo."
+
+
+def test_the_patient_is_set_up_anew_whenever_the_case_is_another_one(session, planning):
+    """A case that is gone leaves its place in memory, and so its identity, to a later one."""
+    seen = []
+    for dose_gy in (50.0, 60.0, 70.0):
+        session.set_prescription("PTV", dose_gy)
+        assert not planning.is_set_up
+        _ = planning.state
+        assert planning.is_set_up
+        seen.append(planning._made_for[0][0])
+    assert [p.case.targets[0].prescription_gy for p in seen] == [50.0, 60.0, 70.0]
 
 
 def test_what_is_missing_is_said_in_one_sentence(scene, tmp_path):

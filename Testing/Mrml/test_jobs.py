@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -194,6 +195,16 @@ def test_a_job_can_be_ended_at_once(stubborn, tmp_path):
     time.sleep(0.1)
     assert not is_there(child)
     assert not (tmp_path / ".out-abc.part").exists()
+
+
+def test_a_job_whose_files_were_tidied_up_is_looked_after_all_the_same(tmp_path, program):
+    folder = tmp_path / "temporary"
+    job = start(["plan"], folder / "log.txt", executable=program("import time; time.sleep(0.2); raise SystemExit(2)"))
+    shutil.rmtree(folder)
+    wait_for(job)
+    assert job.state is JobState.FAILED
+    assert job.error == "The process ended unexpectedly (status 2); see the log."
+    assert job.log() == ""
 
 
 def test_a_job_that_is_done_before_it_hears_of_being_cancelled_is_done(tmp_path, program):

@@ -16,8 +16,8 @@ from deeprt.roles import StructureChoice
 from deeprt.structures import Role
 from deeprt_mrml.beam_models import show_beams
 from deeprt_mrml.cases import ct_from_case, segmentation_from_case
-from deeprt_mrml.plan import NODE_CLASS, Plan, delete, new_plan, plans_of
-from deeprt_mrml.subject_hierarchy import plan_nodes
+from deeprt_mrml.plan import NODE_CLASS, Plan, delete, new_plan, plans_of, separate_copies
+from deeprt_mrml.subject_hierarchy import plan_folder, plan_nodes, subject_hierarchy
 from deeprt_mrml.volumes import volume_node
 
 BEAMS = (SessionBeam(BeamAngles(10.5, 350.0)), SessionBeam(BeamAngles(200.0), locked=True))
@@ -125,3 +125,30 @@ def test_plans_are_saved_with_the_scene(scene, tmp_path, plan):
     assert first.ct_node is second.ct_node is not None
     assert first.segmentation_node.GetName() == "Phantom structures"
     assert second.segmentation_node is None
+
+
+def test_a_plan_that_comes_with_another_scene_gets_a_key_of_its_own(scene, tmp_path, plan):
+    """Both were made as *Plan*: neither takes the nodes of the other one."""
+    case = a_case()
+    plan.ct_node, plan.beams = ct_from_case(scene, case), BEAMS
+    show_beams(scene, plan.key, beams_of(case))
+    assert scene.WriteToMRB(str(tmp_path / "other.mrb"))
+    before = plan_nodes(scene, plan.key)
+    folder = plan_folder(scene, plan.key)
+    assert scene.ReadFromMRB(str(tmp_path / "other.mrb"), False)
+    separate_copies(scene)
+    first, second = plans_of(scene)
+    assert [(p.key, p.name) for p in (first, second)] == [("Plan", "Plan"), ("Plan 2", "Plan 2")]
+    assert plan_nodes(scene, first.key) == before
+    added = plan_nodes(scene, second.key)
+    assert [n.GetName() for n in added[1:]] == [n.GetName() for n in before[1:]]
+    assert not set(added) & set(before)
+    assert second.beams == first.beams
+    assert second.ct_node is not first.ct_node
+    hierarchy = subject_hierarchy(scene)
+    assert plan_folder(scene, "Plan") == folder
+    assert hierarchy.GetItemName(plan_folder(scene, "Plan 2")) == "Plan 2"
+    show_beams(scene, second.key, beams_of(case)[:1])
+    assert plan_nodes(scene, first.key) == before
+    separate_copies(scene)
+    assert [p.key for p in plans_of(scene)] == ["Plan", "Plan 2"]

@@ -1,18 +1,15 @@
-"""A planning session: plans, their cases, roles and presets."""
+"""A planning session: plans, their cases and roles."""
 
-import tomllib
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from Mrml.samples import a_case, a_rigid_transform
-from Mrml.session_samples import ANGLES, WorkAtOnce, a_session, finish
+from Mrml.session_samples import ANGLES, a_session
 from numpy.testing import assert_allclose, assert_array_equal
 
-from deeprt.config import PlanningConfig, read_config
 from deeprt.errors import InputError
 from deeprt.orientation.session import SessionBeam
 from deeprt.structures import Role
@@ -115,6 +112,19 @@ def test_a_closed_scene_ends_work_and_forgets_the_plan(scene, session):
     assert not session.work.poll()
     assert session.plan is None
     assert session.plans() == ()
+
+
+def test_a_scene_that_brings_the_same_plan_leaves_the_one_in_work_alone(scene, session, tmp_path):
+    session.prepared()
+    assert scene.WriteToMRB(str(tmp_path / "same.mrb"))
+    plan, nodes = session.plan, plan_nodes(scene, session.plan.key)
+    assert scene.ReadFromMRB(str(tmp_path / "same.mrb"), False)
+    assert session.plan is plan
+    assert plan_nodes(scene, plan.key) == nodes
+    assert [p.key for p in session.plans()] == ["Plan", "Plan 2"]
+    session.open(session.plans()[1])
+    session.remove_plan()
+    assert plan_nodes(scene, plan.key) == nodes
 
 
 def test_the_virtual_patient_can_be_planned_at_once(scene, empty):
@@ -236,104 +246,3 @@ def test_beams_are_placed_with_the_collimator_of_the_plan(session):
     beams = session.placed(ANGLES)
     assert {b.angles.collimator_deg for b in beams} == {33.0}
     assert_allclose(beams[0].isocenter_lps, CASE.isocenter_lps(), atol=0.1)
-
-
-# Files
-
-
-def test_the_work_folder_holds_case_settings_and_beams(session, tmp_path):
-    session.plan.beams = [SessionBeam(a) for a in ANGLES]
-    work = session.work_folder()
-    assert work.path.is_relative_to(tmp_path / "jobs")
-    assert_array_equal(work.read_case().ct_hu, session.prepared().case.ct_hu)
-    config = work.read_config()
-    assert config.beams.gantry_deg == (10.0, 130.0, 250.0)
-    assert config.beams.couch_deg == (0.0, 0.0, 0.0)
-    assert replace(config, beams=session.plan.config.beams) == session.plan.config
-    other = session.work_folder("other", angles=ANGLES[:1])
-    assert other.path.parent == work.path.parent
-    assert other.read_config().beams.gantry_deg == (10.0,)
-
-
-def test_plans_whose_names_look_alike_get_the_case_of_the_one_in_work(session):
-    """Both names make one folder."""
-    session.new_plan("A b").config = replace(session.plan.config)
-    spaced = session.plan
-    session.new_plan("A_b")
-    session.set_prescription("PTV", 44.0)
-    assert session.work_folder().read_case().targets[0].prescription_gy == 44.0
-    session.open(spaced)
-    assert session.work_folder().read_case().targets[0].prescription_gy == 60.0
-
-
-def test_a_preset_brings_settings_and_not_beams(session, tmp_path):
-    session.set_role("Metal", Role.ORGAN_AT_RISK)
-    session.set_weight("Rectum", 4.0)
-    session.plan.beams = [SessionBeam(ANGLES[0])]
-    file = tmp_path / "preset.toml"
-    session.save_preset(file)
-    assert "PTV" in tomllib.loads(file.read_text())["structures"]
-    saved = session.plan.config
-    assert read_config(file) == saved
-    other = session.new_plan("Other")
-    other.config = PlanningConfig()
-    assert session.load_preset(file) == ()
-    assert other.config == saved
-    assert other.beams == ()
-
-
-def test_a_preset_of_other_structures_says_which_are_not_there(session, tmp_path):
-    file = tmp_path / "preset.toml"
-    file.write_text(
-        'n_fractions = 5\n[prescription_gy]\nPTV = 25.0\nLiver = 10.0\n[structures.Rectum]\nrole = "other"\n'
-    )
-    assert session.load_preset(file) == ("Liver",)
-    assert session.plan.config.n_fractions == 5
-    rows = {r.name: r for r in session.structures()}
-    assert rows["PTV"].prescription_gy == 25.0
-    assert rows["Rectum"].role is Role.OTHER
-
-
-def test_presets_that_cannot_be_read_or_written_are_errors(session, tmp_path):
-    with pytest.raises(InputError, match="Cannot read"):
-        session.load_preset(tmp_path / "nowhere.toml")
-    (tmp_path / "wrong.toml").write_text("machne = 'x'")
-    before = session.plan.config
-    with pytest.raises(InputError, match="unknown key 'machne'"):
-        session.load_preset(tmp_path / "wrong.toml")
-    assert session.plan.config == before
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Cannot write"):
-        session.save_preset(tmp_path / "file" / "preset.toml")
-
-
-def test_a_saved_scene_is_the_same_session(scene, session, tmp_path):
-    """The case is the same to rounding: what was computed for it stays valid."""
-    before = session.prepared().case
-    session.set_role("Rectum", Role.OTHER)
-    assert scene.WriteToMRB(str(tmp_path / "plan.mrb"))
-    session.scene_was_closed()
-    scene.Clear(False)
-    assert scene.ReadFromMRB(str(tmp_path / "plan.mrb"), True)
-    session.open(session.plans()[0])
-    after = session.prepared().case
-    assert roles(session)["Rectum"] is Role.OTHER
-    assert_allclose(after.grid.index_to_lps, before.grid.index_to_lps, atol=1e-6)
-    assert_allclose(after.ct_hu, before.ct_hu, atol=1e-2)
-    for s in before.structures:
-        assert_allclose(after.structure(s.name).fraction, s.fraction, atol=1e-5, err_msg=s.name)
-
-
-def test_each_session_has_work_of_its_own(scene, session, tmp_path):
-    other = PlanSession(scene, tmp_path / "other")
-    other.work = WorkAtOnce(tmp_path / "other")
-    other.open(other.plans()[0])
-    done = []
-    session.work.start("Something", ["beams", "virtual:water", "--beams", "1", "--out", str(tmp_path / "out")],
-                       lambda: done.append(1))  # fmt: skip
-    assert session.work.is_busy
-    assert not other.work.is_busy
-    assert plan_nodes(scene, other.plan.key) == plan_nodes(scene, session.plan.key)
-    finish(session)
-    assert done == [1]
-    assert np.array_equal(other.prepared().case.ct_hu, session.prepared().case.ct_hu)

@@ -21,7 +21,9 @@ class DeepRTWorkflowTest(unittest.TestCase):
         if dependencies.missing():
             self.skipTest(f"Slicer's Python lacks {', '.join(dependencies.missing())}")
         slicer.mrmlScene.Clear()
-        self.boo, self.fluence = (slicer.util.getModuleWidget(name).panel.ui for name in ("DeepBOO", "DeepFluence"))
+        self.boo, self.fluence = (
+            slicer.util.getModuleWidget(name).panel.frame.ui for name in ("DeepBOO", "DeepFluence")
+        )
 
     def test_a_plan_for_the_virtual_patient_is_exported_and_comes_back_with_the_scene(self):
         slicer.util.selectModule("DeepBOO")
@@ -30,8 +32,8 @@ class DeepRTWorkflowTest(unittest.TestCase):
         self.wait(self.boo)
         self.assertEqual(self.boo.beamsTable.rowCount, self.boo.nBeamsSpin.value)
 
-        slicer.util.selectModule("DeepFluence")
-        self.fluence.planSelector.setCurrentNode(self.boo.planSelector.currentNode())
+        self.boo.continueButton.click()
+        self.assertEqual(self.fluence.planSelector.currentNode(), self.boo.planSelector.currentNode())
         self.assertEqual(self.fluence.beamsTable.rowCount, self.boo.nBeamsSpin.value)
         self.fluence.runAllButton.click()
         self.wait(self.fluence)

@@ -9,7 +9,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 from Mrml.samples import a_case
-from Slicer.deepboo_user import User
+from Slicer.panel_user import User
 
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
@@ -24,7 +24,7 @@ READY = "Propose beam after beam"  # what comes next once the inputs are complet
 
 @pytest.fixture
 def user(slicer_host):
-    return User(slicer_host)
+    return User(slicer_host, "DeepBOO")
 
 
 @pytest.fixture
@@ -183,29 +183,29 @@ def test_sectors_to_avoid_are_text_and_a_wrong_one_is_explained(planner):
 
 def test_other_candidates_and_weights_predict_anew(planner):
     planner.click("proposeButton")
-    before = planner.panel.logic.beams.state.fitness
+    before = planner.logic.beams.state.fitness
     planner.set(planner.cell("structuresTable", planner.structure("Rectum"), 2), 1.0)
-    assert abs(planner.panel.logic.beams.state.fitness - before).max() > 1e-3
+    assert abs(planner.logic.beams.state.fitness - before).max() > 1e-3
     planner.pick("candidatesCombo", "Coplanar, every 2°")
-    assert len(planner.panel.logic.beams.candidates) == 180
+    assert len(planner.logic.beams.candidates) == 180
     assert len(planner.gantry) == 1
 
 
 @pytest.mark.parametrize("way", ["list", "ring", "chart"])
 def test_a_peak_is_added_from_the_list_the_ring_and_the_chart(planner, way):
     planner.click("proposeButton")
-    peak = planner.panel.logic.beams.peaks()[0]
+    peak = planner.logic.beams.peaks()[0]
     if way == "list":
         planner.click("addPeakButton")
     elif way == "ring":
-        display = planner.panel.logic.beams.peaks_node.GetDisplayNode()
+        display = planner.logic.beams.peaks_node.GetDisplayNode()
         display.SetActiveControlPoint(0)
         display.InvokeEvent(display.JumpToPointEvent)
     else:
         import vtk
 
         series, at, points = vtk.vtkStringArray(), vtk.vtkIdTypeArray(), vtk.vtkCollection()
-        series.InsertNextValue(planner.panel.logic.beams.fitness_chart.GetNthPlotSeriesNodeID(0))
+        series.InsertNextValue(planner.logic.beams.fitness_chart.GetNthPlotSeriesNodeID(0))
         at.InsertNextValue(round(peak.gantry_deg / 10))
         points.AddItem(at)
         slicer.app.layoutManager().plotWidget(0).plotView().dataSelected(series, points)
@@ -217,7 +217,7 @@ def test_ring_and_chart_are_shown_as_wished(planner):
     planner.click("proposeButton")
     layouts = slicer.app.layoutManager()
     selection = planner.scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
-    assert selection.GetActivePlotChartID() == planner.panel.logic.beams.fitness_chart.GetID()
+    assert selection.GetActivePlotChartID() == planner.logic.beams.fitness_chart.GetID()
     with_chart = layouts.layout
     planner.pick("chartCombo", "None")
     assert layouts.layout != with_chart
@@ -247,9 +247,14 @@ def test_two_plans_keep_their_own_beams(planner):
     planner.set(planner.ui.gantrySpin, 10.0)
     planner.click("addButton")
     assert is_shown(planner.plan) and not is_shown(first)
+    other, beam = planner.plan, plan_nodes(planner.scene, planner.plan.key, "beam")[0]
+    beam.SetDisplayVisibility(False)  # which is for the user to say
     planner.choose("planSelector", first.node)
     assert planner.gantry == of_first
-    assert is_shown(first)
+    assert is_shown(first) and not is_shown(other)
+    planner.choose("planSelector", other.node)
+    assert not beam.GetDisplayVisibility() and not is_shown(first)
+    planner.choose("planSelector", first.node)
     planner.host.answer(True)
     planner.click("removePlanButton")
     assert planner.gantry == [10.0]
@@ -261,7 +266,7 @@ def test_the_panel_follows_a_plan_that_another_module_changes(planner):
     planner.host.process_events()
     assert [planner.cell("beamsTable", row, 1).value for row in range(2)] == [33.0, 77.0]
     assert len(plan_nodes(planner.scene, planner.plan.key, "ring/beam/")) == 2
-    assert planner.panel.logic.beams.state.angles == (BeamAngles(33.0), BeamAngles(77.0))
+    assert planner.logic.beams.state.angles == (BeamAngles(33.0), BeamAngles(77.0))
 
 
 def test_a_scene_goes_on_where_it_was_saved(planner, tmp_path):
@@ -315,7 +320,7 @@ def test_without_its_packages_the_panel_offers_them_and_imports_nothing_of_the_p
     monkeypatch.setitem(sys.modules, "deeprt_mrml", None)  # as if it could not be imported
     lacking = ["numba>=0.60,<1"]
     monkeypatch.setattr(dependencies, "missing", lambda: tuple(lacking))
-    user = User(slicer_host)
+    user = User(slicer_host, "DeepBOO")
     assert "numba>=0.60,<1" in user.ui.dependenciesLabel.text
     assert user.next_step == "Next: Install the packages."
     assert "numba" in user.why_not("tryItButton") and not user.ui.sections.enabled

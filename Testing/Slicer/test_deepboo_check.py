@@ -1,6 +1,7 @@
 """The section *Check* of DeepBOO's panel: long work, and what it leaves."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 from Mrml.samples import a_case
-from Slicer.deepboo_user import User
+from Slicer.panel_user import User
 
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
@@ -16,6 +17,7 @@ from deeprt.orientation.session import SessionBeam
 from deeprt_mrml.beam_check import ComparisonRow
 from deeprt_mrml.cases import ct_from_case, segmentation_from_case
 
+MODULE = Path(__file__).parents[2] / "DeepBOO"
 COARSE = """
 dose_grid_mm = 8.0
 beams = { n_beams = 3 }
@@ -41,19 +43,22 @@ class Remembering:
 @pytest.fixture
 def user(slicer_host, monkeypatch):
     """A user of a plan with two beams, whose beams and checks are only remembered."""
-    from deeprt_slicer.panel_session import new_session
-
-    user = User(slicer_host, makeLogic=lambda: _remembered(new_session("DeepBOO")))
+    monkeypatch.syspath_prepend(MODULE)
+    monkeypatch.setattr("DeepBOOLib.Logic.newLogic", _remembered)
+    user = User(slicer_host, "DeepBOO")
     user.choose("ctSelector", ct_from_case(user.scene, a_case()))
     user.choose("segmentationSelector", segmentation_from_case(user.scene, a_case()))
     user.plan.beams = (SessionBeam(BeamAngles(10.0)), SessionBeam(BeamAngles(130.0)))
-    user.panel.show()
+    user.show()
     return user
 
 
-def _remembered(session):
+def _remembered():
     from DeepBOOLib.Logic import Logic
 
+    from deeprt_slicer.panel_session import new_session
+
+    session = new_session("DeepBOO")
     beams = Remembering(fitness_chart=None, peaks_node=None, notes=lambda: ("The course has 20 fractions.",))
     check = Remembering(
         is_evaluated=False, is_outdated=False, dose_node=None, dvh_chart=None, beam_shares=lambda: (0.4, 0.6),
@@ -67,25 +72,25 @@ def test_each_button_asks_for_its_work(user):
     for button in ("evaluateButton", "columnGenerationButton", "improveButton", "adoptButton"):
         user.click(button)
     asked = [("start_evaluation",), ("start_column_generation",), ("start_improvement", 12), ("adopt_reference",)]
-    assert user.panel.logic.check.asked == asked
+    assert user.logic.check.asked == asked
 
 
 def test_a_button_that_cannot_be_used_says_why_beside_it_and_in_its_tooltip(user):
-    user.panel.logic.check.reasons["improve"] = "All beams are locked; unlock those that may be exchanged."
-    user.panel.show()
+    user.logic.check.reasons["improve"] = "All beams are locked; unlock those that may be exchanged."
+    user.show()
     assert user.ui.improveHint.text.startswith("All beams are locked")
     assert "All beams are locked" in user.why_not("improveButton")
     assert user.ui.evaluateHint.text == "Dose and DVH of these beams."
 
 
 def test_the_better_number_is_marked_in_words_and_weights_are_shown(user):
-    user.panel.logic.check.comparison = lambda: (
+    user.logic.check.comparison = lambda: (
         ComparisonRow("Objective", "", 12.0, 10.0, True),
         ComparisonRow("Goals met, of 9", "", 7.0, 7.0, False),
         ComparisonRow("PTV D95", "Gy", 59.0, 57.0, False),
         ComparisonRow("Rectum mean", "Gy", 20.0, None, True),
     )
-    user.panel.show()
+    user.show()
     table = user.ui.comparisonTable
     shown = [[table.item(row, column).text() for column in range(3)] for row in range(table.rowCount)]
     assert shown == [
@@ -100,24 +105,24 @@ def test_what_cannot_be_started_says_why(user):
     def refuses():
         raise InputError("The plan has no target with a prescription.")
 
-    user.panel.logic.check.start_evaluation = refuses
+    user.logic.check.start_evaluation = refuses
     user.click("evaluateButton")
     assert user.message == "Error: The plan has no target with a prescription."
 
 
 def test_an_outdated_evaluation_is_what_comes_next(user):
     user.plan.config = replace(user.plan.config, beams=replace(user.plan.config.beams, n_beams=2))
-    user.panel.logic.check.is_evaluated = user.panel.logic.check.is_outdated = True
-    user.panel.show()
+    user.logic.check.is_evaluated = user.logic.check.is_outdated = True
+    user.show()
     assert user.next_step.startswith("Next: Evaluate again")
     user.click("nextButton")
-    assert user.panel.logic.check.asked == [("start_evaluation",)]
+    assert user.logic.check.asked == [("start_evaluation",)]
 
 
 def works(user, *command):
     """Let *Evaluate* run a command."""
     work = user.session.work
-    user.panel.logic.check.start_evaluation = lambda: work.start("Evaluation", command, lambda: None)
+    user.logic.check.start_evaluation = lambda: work.start("Evaluation", command, lambda: None)
     user.click("evaluateButton")
 
 
@@ -133,7 +138,7 @@ def test_failed_work_gives_its_reason_and_everything_goes_on(user, tmp_path):
         assert "is under way" in user.why_not(name)
     assert not user.cell("beamsTable", 0, 1).enabled and not user.cell("structuresTable", 0, 1).enabled
     user.panel.beams.addPeak(0)  # as a click into a view does
-    assert user.panel.logic.beams.asked == []
+    assert user.logic.beams.asked == []
     finish(user)
     assert "nowhere" in user.message
     assert user.why_not("evaluateButton") == "" and "Evaluation: failed" in user.ui.jobLabel.text
@@ -170,9 +175,24 @@ def test_a_plan_that_is_deleted_under_its_work_is_missed_and_another_one_shown(u
     assert user.plan.key == first.key
 
 
+def test_what_comes_after_the_work_is_done_only_if_it_ended_well(user, tmp_path):
+    done = []
+    work = user.session.work
+
+    def fails():
+        raise InputError("The result cannot be read.")
+
+    for on_done in (fails, lambda: None):
+        command = ["step", "--help"]
+        user.panel.frame.start(lambda then=on_done: work.start("Work", command, then), then=lambda: done.append(1))
+        finish(user)
+        assert done == ([] if on_done is fails else [1])
+    assert user.ui.jobProgress.value == 100
+
+
 @pytest.mark.slow
 def test_the_virtual_patient_from_one_click_to_two_evaluated_sets(slicer_host, tmp_path):
-    user = User(slicer_host)
+    user = User(slicer_host, "DeepBOO")
     preset = tmp_path / "coarse.toml"
     preset.write_text(COARSE, encoding="utf-8")
     user.click("tryItButton")
@@ -182,27 +202,26 @@ def test_the_virtual_patient_from_one_click_to_two_evaluated_sets(slicer_host, t
     own = user.gantry
     assert len(own) == 3
 
-    user.click("nextButton")  # which evaluates it
+    user.click("columnGenerationButton")
     finish(user)
-    check = user.panel.logic.check
+    reference = [a.gantry_deg for a in user.plan.reference_beams]
+    assert len(reference) == 3 and f"{reference[0]:g}°" in user.ui.adoptHint.text
+
+    user.click("nextButton")  # which evaluates both sets
+    finish(user)
+    assert user.message == ""
+    check = user.logic.check
     layers = user.scene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert layers.GetForegroundVolumeID() == check.dose_node.GetID()
     selection = user.scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
     assert selection.GetActivePlotChartID() == check.dvh_chart.GetID()
     assert user.ui.chartCombo.currentText == "DVH"
     assert sum(int(user.ui.beamsTable.item(row, 3).text()) for row in range(3)) == pytest.approx(100, abs=2)
+    table = user.ui.comparisonTable
+    assert table.rowCount > 10 and table.item(0, 2).text() != "–"
     user.ui.beamsTable.item(0, 4).setCheckState(2)
     assert user.ui.chartCombo.currentText == "DVH"
     user.ui.beamsTable.item(0, 4).setCheckState(0)
-
-    user.click("nextButton")  # which computes the other set
-    finish(user)
-    reference = [a.gantry_deg for a in user.plan.reference_beams]
-    assert len(reference) == 3 and f"{reference[0]:g}°" in user.ui.adoptHint.text
-    user.click("evaluateButton")
-    finish(user)
-    table = user.ui.comparisonTable
-    assert table.rowCount > 10 and table.item(0, 2).text() != "–"
 
     user.set(user.ui.gantrySpin, 47.0)
     user.click("addButton")
@@ -211,8 +230,3 @@ def test_the_virtual_patient_from_one_click_to_two_evaluated_sets(slicer_host, t
     assert user.gantry == reference
     user.click("undoButton")
     assert user.gantry == [*own, 47.0]
-    user.ui.beamsTable.item(0, 4).setCheckState(2)
-    user.set(user.ui.improveSpin, 2)
-    user.click("improveButton")
-    finish(user)
-    assert user.message == "" and own[0] in user.gantry

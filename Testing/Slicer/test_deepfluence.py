@@ -13,7 +13,8 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 from Mrml.samples import a_case
-from Slicer.deepfluence_user import FakePlanning, User
+from Slicer.fake_planning import FakePlanning
+from Slicer.panel_user import User
 
 from deeprt.beams import BeamAngles
 from deeprt.errors import InputError
@@ -23,7 +24,7 @@ from deeprt_mrml.cases import ct_from_case, segmentation_from_case
 from deeprt_mrml.fluence_results import GammaRow, GoalRow, MetricRow
 from deeprt_mrml.fluence_stages import Stage, StageState
 from deeprt_mrml.session import PlanSession
-from deeprt_mrml.volumes import DOSE_VOLUME, volume_node
+from deeprt_mrml.volumes import DOSE_VOLUME, dose_node, volume_node
 
 CASE = a_case()
 MODULE = Path(__file__).parents[2] / "DeepFluence"
@@ -46,9 +47,9 @@ def user(slicer_host, tmp_path, monkeypatch):
     monkeypatch.setattr("DeepFluenceLib.Logic.newLogic", newLogic)
     from DeepFluenceLib.Logic import Logic
 
-    user = User(slicer_host)
+    user = User(slicer_host, "DeepFluence")
     yield user
-    if user.panel.logic is not None:
+    if user.logic is not None:
         user.session.work.end()
 
 
@@ -65,7 +66,7 @@ def planner(user):
 def work_is(user, folder, command, done=lambda: None):
     """Let what a button starts be a command of the shell, and what is done when it has ended well."""
     (folder / "waits").write_text(f"#!/bin/sh\n{command}\n")
-    user.planning.start = lambda: user.session.work.start("Work", ["step"], done)
+    user.logic.planning.start = lambda: user.session.work.start("Work", ["step"], done)
 
 
 def a_dose(scene, name="RTDOSE", gray=50.0):
@@ -78,11 +79,11 @@ def a_dose(scene, name="RTDOSE", gray=50.0):
 
 
 def test_an_empty_scene_says_what_to_do_first(user):
-    assert user.next_step == "Next: Press Try it for the virtual patient, or choose a CT volume and a segmentation."
+    assert user.next_step == "Next: Choose a CT and a segmentation, or try it with a virtual patient."
 
 
 def test_a_disabled_control_says_why(slicer_host):
-    user = User(slicer_host)  # whose logic is the real one
+    user = User(slicer_host, "DeepFluence")  # whose logic is the real one
     for name in ("runAllButton", "predictButton", "refineButton", "optimizeButton", "readReferenceButton",
                  "clearReferenceButton", "sequenceButton", "doseButton", "compareButton", "showButton", "exportButton",
                  "addBeamButton", "equispacedButton", "readPlanButton", "removePlanButton", "cancelButton", "logButton",
@@ -102,20 +103,25 @@ def test_the_virtual_patient_comes_with_seven_beams(user):
 
 @pytest.mark.parametrize(
     ("done", "step"),
-    [(1, "Sequence the fluence"), (2, "Calculate the dose"), (3, "Compare with the wished dose"), (4, "Look at the")],
+    [
+        (1, "Run all steps, or sequence"),
+        (2, "Run all steps, or calculate"),
+        (3, "Compare with the wished dose"),
+        (4, "Look at the"),
+    ],
 )
 def test_the_next_step_follows_from_what_is_done(planner, done, step):
-    planner.planning.states = dict.fromkeys(tuple(Stage)[:done], StageState.CURRENT)
-    planner.panel.show()
+    planner.logic.planning.states = dict.fromkeys(tuple(Stage)[:done], StageState.CURRENT)
+    planner.show()
     assert planner.next_step.startswith(f"Next: {step}")
     assert ("up to date" in planner.why_not("runAllButton")) == (done == len(Stage))
 
 
 def test_what_the_logic_needs_is_the_next_step(planner):
-    planner.planning.reasons["all"] = "Choose the dose volume that fluence is predicted from."
-    planner.panel.show()
+    planner.logic.planning.reasons["all"] = "Choose the dose volume that fluence is predicted from."
+    planner.show()
     assert planner.next_step == "Next: Choose the dose volume that fluence is predicted from."
-    assert planner.planning.reasons["all"] in planner.why_not("runAllButton")
+    assert planner.logic.planning.reasons["all"] in planner.why_not("runAllButton")
 
 
 # Inputs
@@ -138,15 +144,22 @@ def test_a_given_dose_is_looked_for_among_the_doses_of_the_scene(planner):
     dose = a_dose(planner.scene)
     assert "The wished dose is made" in planner.why_not("doseSelector")
     planner.pick("wishCombo", "Dose volume (RTDOSE)")
-    assert planner.planning.wish == "given"
+    assert planner.logic.planning.wish == "given"
     assert planner.plan.wished_dose_node is dose
     assert planner.ui.doseSelector.currentNode() is dose
     other = a_dose(planner.scene, "Another dose")
     planner.choose("doseSelector", other)
     assert planner.plan.wished_dose_node is other
     planner.pick("wishCombo", "Predicted from contours")
-    assert planner.planning.wish == "predict"
+    assert planner.logic.planning.wish == "predict"
     assert planner.why_not("doseSelector")
+
+
+def test_without_a_loaded_dose_that_of_deepboo_is_taken(planner):
+    own = dose_node(planner.scene, planner.plan.key, "Dose, this plan", np.ones(CASE.grid.shape, np.float32), CASE.grid)
+    dose_node(planner.scene, planner.plan.key, "Synthetic dose", np.ones(CASE.grid.shape, np.float32), CASE.grid)
+    planner.pick("wishCombo", "Dose volume (RTDOSE)")
+    assert planner.plan.wished_dose_node is own
 
 
 def test_machine_and_fractions_are_kept_with_the_plan(planner):
@@ -186,7 +199,7 @@ def test_beams_are_added_moved_and_removed_in_the_panel(planner):
 
 
 def test_a_refused_edit_is_taken_back_and_says_why(planner):
-    planner.planning.error = InputError("Two beams come from gantry 140.0°.")
+    planner.logic.planning.error = InputError("Two beams come from gantry 140.0°.")
     planner.set(planner.ui.beamsTable.cellWidget(0, 1), 140.0)
     assert "Two beams come from gantry 140.0°." in planner.message
     assert planner.ui.beamsTable.cellWidget(0, 1).value == 20.0
@@ -212,14 +225,14 @@ def test_beams_are_read_from_a_file_with_what_is_done_otherwise(planner, tmp_pat
     planner.click("readPlanButton")
     planner.host.answer_file_dialog(tmp_path / "RTPLAN.dcm")
     planner.click("readPlanButton")
-    assert planner.planning.calls == [("read_plan", tmp_path / "RTPLAN.dcm")]
+    assert planner.logic.planning.calls == [("read_plan", tmp_path / "RTPLAN.dcm")]
     assert "Its bolus is left out." in planner.message
 
 
 def test_the_collimator_turns_all_beams(planner):
     planner.set(planner.ui.collimatorSpin, 15.0)
     assert planner.plan.config.beams.collimator_deg == 15.0
-    assert planner.planning.calls[-1] == ("set_beams", BeamAngles(20.0), BeamAngles(140.0))
+    assert planner.logic.planning.calls[-1] == ("set_beams", BeamAngles(20.0), BeamAngles(140.0))
 
 
 # Fluence
@@ -240,34 +253,34 @@ def test_the_collimator_turns_all_beams(planner):
 def test_a_button_starts_its_step(planner, button, call):
     planner.set(planner.ui.refinementsSpin, 25)
     planner.click(button)
-    assert planner.planning.calls == [call]
+    assert planner.logic.planning.calls == [call]
 
 
 def test_a_step_that_cannot_be_started_says_why_in_its_tooltip(planner):
     for action, button in (("predict", "predictButton"), ("refine", "refineButton"), ("optimize", "optimizeButton"),
                            ("sequence", "sequenceButton"), ("dose", "doseButton"), ("compare", "compareButton"),
                            ("export", "exportButton")):  # fmt: skip
-        planner.planning.reasons = {action: f"No {action} now."}
-        planner.panel.show()
+        planner.logic.planning.reasons = {action: f"No {action} now."}
+        planner.show()
         assert f"No {action} now." in planner.why_not(button)
 
 
 def test_a_result_says_in_words_and_color_whether_it_holds(planner):
     label = planner.ui.fluenceStateLabel
     assert (label.text, label.styleSheet) == ("Not yet.", "")
-    planner.planning.states = DONE
-    planner.panel.show()
+    planner.logic.planning.states = DONE
+    planner.show()
     assert label.text == "✓ Fluence of these beams."
     assert planner.ui.comparisonStateLabel.text == "✓ Compared with the wished dose."
     good = label.styleSheet
-    planner.planning.states = {Stage.FLUENCE: StageState.OUTDATED}
-    planner.planning.reasons = {Stage.FLUENCE: "The beams changed after the fluence was predicted."}
-    planner.panel.show()
+    planner.logic.planning.states = {Stage.FLUENCE: StageState.OUTDATED}
+    planner.logic.planning.reasons = {Stage.FLUENCE: "The beams changed after the fluence was predicted."}
+    planner.show()
     assert label.text == "⚠ The beams changed after the fluence was predicted."
     assert label.styleSheet not in ("", good)
-    planner.planning.states = dict.fromkeys(Stage, StageState.OUTDATED)
-    planner.planning.reasons = dict.fromkeys(Stage, "The beams changed after the fluence was predicted.")
-    planner.panel.show()
+    planner.logic.planning.states = dict.fromkeys(Stage, StageState.OUTDATED)
+    planner.logic.planning.reasons = dict.fromkeys(Stage, "The beams changed after the fluence was predicted.")
+    planner.show()
     assert planner.ui.doseStateLabel.text == "⚠ Outdated."  # why is said once
 
 
@@ -282,10 +295,10 @@ def a_picture(width, height):
 
 
 def test_maps_are_a_picture_that_follows_the_width_of_the_panel(planner):
-    ui, planning = planner.ui, planner.planning
+    ui, planning = planner.ui, planner.logic.planning
     assert not ui.fluencePictureLabel.visible
     planning.fluence, planning.picture = (np.ones((2, 3)),), a_picture(1000, 200)
-    planner.panel.show()
+    planner.show()
     planner.host.process_events()
     for width in (600, 500):
         planner.host.main_window.resize(width, 900)
@@ -295,15 +308,15 @@ def test_maps_are_a_picture_that_follows_the_width_of_the_panel(planner):
         assert abs(ui.fluencePictureLabel.height - ui.fluencePictureLabel.width / 5) <= 1
     assert not ui.differencePictureLabel.visible
     planning.fluence = ()
-    planner.panel.show()
+    planner.show()
     assert not ui.fluencePictureLabel.visible
 
 
 def test_reference_maps_are_read_and_forgotten(planner, tmp_path):
-    planning = planner.planning
+    planning = planner.logic.planning
     assert "no maps to compare" in planner.why_not("readReferenceButton")
     planning.fluence, planning.picture = (np.ones((2, 3)),), a_picture(100, 20)
-    planner.panel.show()
+    planner.show()
     planner.host.answer_file_dialog("")
     planner.click("readReferenceButton")
     assert planning.calls == []
@@ -349,14 +362,14 @@ def test_monitor_units_and_segments_are_listed_by_beam(planner):
         def segments_of(self, n):
             return ((1,), (2, 3))[n]
 
-    planner.planning.plan_segments, planner.planning.states = Delivered(), DONE
-    planner.panel.show()
+    planner.logic.planning.plan_segments, planner.logic.planning.states = Delivered(), DONE
+    planner.show()
     assert planner.rows("monitorUnitsTable") == [
         ["Beam 1", "20.0", "100.0", "1"], ["Beam 2", "140.0", "300.0", "2"], ["All", "", "400.0", "3"]
     ]  # fmt: skip
     weights = [planner.ui.beamsTable.item(row, 3).text() for row in range(2)]
-    planner.planning.states = dict.fromkeys(Stage, StageState.OUTDATED)
-    planner.panel.show()
+    planner.logic.planning.states = dict.fromkeys(Stage, StageState.OUTDATED)
+    planner.show()
     assert weights == ["25", "75"]
     assert planner.ui.beamsTable.item(0, 3).text() == "–"  # it may be another beam's
 
@@ -367,11 +380,11 @@ def test_monitor_units_and_segments_are_listed_by_beam(planner):
 @pytest.fixture
 def reader(planner):
     """A user whose plan has a dose, a wished one and their difference."""
-    planning = planner.planning
+    planning = planner.logic.planning
     planning.dose_node, planning.wished_node = a_dose(planner.scene, "Synthetic"), a_dose(planner.scene, "Wished")
     planning.difference_node = a_dose(planner.scene, "Difference")
     planning.states = DONE
-    planner.panel.show()
+    planner.show()
     planning.calls.clear()
     return planner
 
@@ -381,13 +394,13 @@ def layer(user):
 
 
 def test_metrics_stand_in_one_row_a_structure_targets_first(reader):
-    reader.planning.metric_rows = (
+    reader.logic.planning.metric_rows = (
         MetricRow("Rectum", "Dmean", "Gy", 30.0, 28.46),
         MetricRow("PTV", "D95%", "Gy", 57.0, None),
         MetricRow("PTV", "Dmean", "Gy", 59.98, 60.0),
         MetricRow("PTV", "Homogeneity (D2 - D98)/D50", "", 0.07, 0.08),
     )
-    reader.panel.show()
+    reader.show()
     assert reader.rows("metricsTable") == [
         ["PTV", "57.0", "60.0 (+0.0)", "–", "–"], ["Rectum", "–", "30.0 (+1.5)", "–", "–"]
     ]  # fmt: skip
@@ -395,11 +408,11 @@ def test_metrics_stand_in_one_row_a_structure_targets_first(reader):
 
 
 def test_goals_are_met_or_missed_in_words_and_color(reader):
-    reader.planning.goal_rows = (
+    reader.logic.planning.goal_rows = (
         GoalRow("PTV", "D95% >= 95 %", "%", 93.0, False, 96.0, True, "", "read outside the boost"),
         GoalRow("Rectum", "V60Gy <= 35 %", "%", 20.0, True, None, None, "", ""),
     )
-    reader.panel.show()
+    reader.show()
     assert reader.rows("goalsTable") == [
         ["PTV", "D95% ≥ 95 %", "93.0", "missed", "96.0", "met"],
         ["Rectum", "V60Gy ≤ 35 %", "20.0", "met", "–", "–"],
@@ -411,19 +424,19 @@ def test_goals_are_met_or_missed_in_words_and_color(reader):
 
 
 def test_gamma_is_listed_by_criterion(reader):
-    reader.planning.gamma_rows = (GammaRow("3%/2mm", 98.76, 0.314, 1234),)
-    reader.panel.show()
+    reader.logic.planning.gamma_rows = (GammaRow("3%/2mm", 98.76, 0.314, 1234),)
+    reader.show()
     assert reader.rows("gammaTable") == [["3%/2mm", "98.8", "0.31", "1234"]]
 
 
 def test_what_was_assumed_is_listed(reader):
-    reader.planning.assumptions = ("No couch is modeled.", "The HU table is generic.")
-    reader.panel.show()
+    reader.logic.planning.assumptions = ("No couch is modeled.", "The HU table is generic.")
+    reader.show()
     assert reader.ui.notesLabel.text == "• No couch is modeled.\n• The HU table is generic."
 
 
 def test_the_chosen_dose_is_washed_over_the_ct(reader):
-    planning = reader.planning
+    planning = reader.logic.planning
     for text, node in (
         ("Wished dose", planning.wished_node),
         ("Difference", planning.difference_node),
@@ -438,31 +451,31 @@ def test_the_chosen_dose_is_washed_over_the_ct(reader):
 
 def test_numbers_of_a_plan_that_has_changed_are_marked(reader):
     assert not reader.ui.resultsStateLabel.visible
-    reader.planning.states = {**DONE, Stage.COMPARISON: StageState.OUTDATED}
-    reader.planning.reasons = {Stage.COMPARISON: "The beams changed after the fluence was predicted."}
-    reader.panel.show()
+    reader.logic.planning.states = {**DONE, Stage.COMPARISON: StageState.OUTDATED}
+    reader.logic.planning.reasons = {Stage.COMPARISON: "The beams changed after the fluence was predicted."}
+    reader.show()
     assert reader.ui.resultsStateLabel.visible
     assert reader.ui.resultsStateLabel.text == "⚠ The beams changed after the fluence was predicted."
 
 
 def test_a_dose_that_is_not_there_cannot_be_shown(reader):
-    reader.planning.difference_node = None
+    reader.logic.planning.difference_node = None
     reader.pick("shownDoseCombo", "Difference")
     assert "no such dose" in reader.why_not("showButton")
     assert "no such dose" in reader.why_not("opacitySlider")
 
 
 def test_showing_brings_chart_slices_and_3d(reader):
-    reader.planning.dvh_chart = reader.scene.AddNewNodeByClass("vtkMRMLPlotChartNode", "DVH")
+    reader.logic.planning.dvh_chart = reader.scene.AddNewNodeByClass("vtkMRMLPlotChartNode", "DVH")
     reader.click("showButton")
-    assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalPlotView
+    assert slicer.app.layoutManager().plotViewCount == 1
     view = reader.scene.GetFirstNodeByClass("vtkMRMLPlotViewNode")
-    assert view.GetPlotChartNodeID() == reader.planning.dvh_chart.GetID()
-    assert layer(reader).GetForegroundVolumeID() == reader.planning.dose_node.GetID()
+    assert view.GetPlotChartNodeID() == reader.logic.planning.dvh_chart.GetID()
+    assert layer(reader).GetForegroundVolumeID() == reader.logic.planning.dose_node.GetID()
 
 
 def test_isodoses_are_shown_at_the_levels_and_hidden(reader):
-    calls = reader.planning.calls
+    calls = reader.logic.planning.calls
     reader.type("isodosesEdit", "95, 80; 80 50 %")
     assert calls == [("show_isodoses", 95.0, 80.0, 50.0)]
     reader.check("isodosesCheck", False)
@@ -482,7 +495,7 @@ def test_a_plan_is_exported_into_a_folder(reader, tmp_path):
     assert "Choose a folder." in reader.why_not("exportButton")
     reader.folder(tmp_path / "out")
     reader.click("exportButton")
-    assert reader.planning.calls == [("export", tmp_path / "out", False, False)]
+    assert reader.logic.planning.calls == [("export", tmp_path / "out", False, False)]
     assert not reader.ui.exportStateLabel.visible  # nothing was written
 
 
@@ -493,15 +506,15 @@ def test_a_plan_that_is_there_is_replaced_only_if_the_user_agrees(reader, tmp_pa
     reader.host.answer(False)
     reader.click("exportButton")
     assert str(tmp_path) in reader.host.dialogs[0].text
-    assert reader.planning.calls == []
+    assert reader.logic.planning.calls == []
     reader.host.answer(True)
     reader.click("exportButton")
-    assert reader.planning.calls == [("export", tmp_path, True, True)]
+    assert reader.logic.planning.calls == [("export", tmp_path, True, True)]
 
 
 def test_what_the_machine_cannot_deliver_is_refused_with_the_reason(reader, tmp_path):
     reader.folder(tmp_path)
-    reader.planning.error = InputError("Beam 1: leaf pair 12 lies 220 mm out; the machine reaches 200 mm.")
+    reader.logic.planning.error = InputError("Beam 1: leaf pair 12 lies 220 mm out; the machine reaches 200 mm.")
     reader.click("exportButton")
     assert "leaf pair 12 lies 220 mm out" in reader.message
 
@@ -567,7 +580,7 @@ def test_without_a_database_there_is_nothing_to_add_to(reader):
 def worker(planner):
     """A user whose prediction goes on until it is ended."""
     planner.done = []
-    planner.planning.start = lambda: planner.session.work.start(
+    planner.logic.planning.start = lambda: planner.session.work.start(
         "Prediction", ["step"], lambda: planner.done.append(planner.plan.name)
     )
     planner.click("predictButton")
@@ -606,7 +619,7 @@ def test_the_scene_may_be_closed_while_work_is_under_way(worker):
     assert not worker.session.work.is_busy
     assert worker.plan is None
     assert worker.ui.beamsTable.rowCount == 0
-    assert worker.next_step.startswith("Next: Press Try it")
+    assert worker.next_step.startswith("Next: Choose a CT and")
     worker.click("tryItButton")
     assert worker.ui.beamsTable.rowCount == 7
     assert worker.done == []
@@ -619,21 +632,21 @@ def test_the_plan_may_be_deleted_while_work_is_under_way(worker):
     assert worker.ui.beamsTable.rowCount == 0
     worker.click("cancelButton")
     worker.wait(20)
-    assert worker.next_step.startswith("Next: Press Try it")
+    assert worker.next_step.startswith("Next: Choose a CT and")
 
 
 def test_results_that_were_made_are_shown(reader, tmp_path):
-    reader.planning.states = {}
-    chart = reader.planning.dvh_chart = reader.scene.AddNewNodeByClass("vtkMRMLPlotChartNode", "DVH")
+    reader.logic.planning.states = {}
+    chart = reader.logic.planning.dvh_chart = reader.scene.AddNewNodeByClass("vtkMRMLPlotChartNode", "DVH")
     reader.ui.resultsSection.collapsed = True
-    work_is(reader, tmp_path, "exit 0", lambda: reader.planning.states.update(DONE))
-    reader.panel.show()
+    work_is(reader, tmp_path, "exit 0", lambda: reader.logic.planning.states.update(DONE))
+    reader.show()
     reader.click("runAllButton")
     reader.wait(20)
     assert not reader.ui.resultsSection.collapsed
-    assert layer(reader).GetForegroundVolumeID() == reader.planning.dose_node.GetID()
+    assert layer(reader).GetForegroundVolumeID() == reader.logic.planning.dose_node.GetID()
     assert reader.scene.GetFirstNodeByClass("vtkMRMLPlotViewNode").GetPlotChartNodeID() == chart.GetID()
-    assert ("show_isodoses", 107.0, 100.0, 95.0, 80.0, 50.0) in reader.planning.calls
+    assert ("show_isodoses", 107.0, 100.0, 95.0, 80.0, 50.0) in reader.logic.planning.calls
 
 
 # Scene
@@ -684,7 +697,7 @@ def test_settings_that_are_not_understood_are_said_in_the_panel(planner):
 
 
 def test_the_module_is_reloaded_with_its_plan(slicer_host):
-    user = User(slicer_host)
+    user = User(slicer_host, "DeepFluence")
     user.click("tryItButton")
     before = user.panel
     user.module = slicer_host.reload(user.module)
@@ -699,8 +712,8 @@ def test_packages_that_are_missing_are_named_and_installed_when_asked_for(slicer
     missing = ["numba>=0.60,<1"]
     monkeypatch.setattr(dependencies, "missing", lambda: tuple(missing))
     monkeypatch.setattr(dependencies, "offer_installation", lambda: bool(missing.clear()) or True)
-    user = User(slicer_host)
-    assert user.panel.logic is None
+    user = User(slicer_host, "DeepFluence")
+    assert user.logic is None
     assert "numba>=0.60,<1" in user.ui.dependenciesLabel.text
     assert user.ui.dependenciesFrame.visible
     assert not user.ui.tryItButton.enabled

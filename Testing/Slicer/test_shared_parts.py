@@ -29,11 +29,17 @@ class FakeWork:
     """Long work that goes as far as it is told, and no further."""
 
     def __init__(self):
-        self.is_busy, self.was_cancelled, self.title, self.log = False, False, "", ""
+        self.is_busy, self.was_cancelled, self.has_succeeded, self.title, self.log = False, False, False, "", ""
         self.progress, self.left_s, self.outcome = None, None, None
 
     def start(self, title):
-        self.is_busy, self.was_cancelled, self.title, self.log = True, False, title, "began\n"
+        self.is_busy, self.was_cancelled, self.has_succeeded, self.title, self.log = (
+            True,
+            False,
+            False,
+            title,
+            "began\n",
+        )
         self.progress = self.left_s = self.outcome = None
 
     def time_left_s(self):
@@ -48,6 +54,7 @@ class FakeWork:
         self.is_busy, self.was_cancelled = False, self.outcome == "cancelled"
         if isinstance(self.outcome, Exception):
             raise self.outcome
+        self.has_succeeded = not self.was_cancelled
         return True
 
 
@@ -192,7 +199,7 @@ def test_work_is_looked_after_from_its_start_to_its_end(slicer_host, job):
     job.work.outcome = "done"
     slicer_host.wait_until(lambda: job.ended)
     assert job.label.text == "Column generation: done" and job.errors == []
-    assert job.progress_bar.value == 0 and not job.cancel_button.enabled and job.log_button.enabled
+    assert job.progress_bar.value == 100 and not job.cancel_button.enabled and job.log_button.enabled
 
 
 def test_a_failure_ends_the_work_and_gives_its_reason_last(slicer_host, job):
@@ -202,6 +209,7 @@ def test_a_failure_ends_the_work_and_gives_its_reason_last(slicer_host, job):
     slicer_host.wait_until(lambda: job.errors)
     assert job.errors == ["No beam sees the target."] and job.ended == [False]
     assert job.label.text == "Evaluation: failed"
+    assert job.progress_bar.value == 0 and not job.progress_bar.textVisible
 
 
 def test_cancel_shows_that_it_was_heard(slicer_host, job):

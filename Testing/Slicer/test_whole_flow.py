@@ -10,8 +10,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 from pydicom import dcmread
-from Slicer import deepboo_user
-from Slicer.deepfluence_user import User
+from Slicer.panel_user import User
 
 from deeprt.dicom.check_plan import check_plan
 from deeprt.dicom.read_plan import read_plan
@@ -57,7 +56,7 @@ def plan_coarsely(plan):
 
 def choose_beams(host):
     """In DeepBOO: load the patient, complete the set, evaluate it."""
-    user = deepboo_user.User(host)
+    user = User(host, "DeepBOO")
     user.click("tryItButton")
     plan_coarsely(user.plan)
     user.set(user.ui.nBeamsSpin, N_BEAMS)
@@ -72,11 +71,10 @@ def choose_beams(host):
     return user
 
 
-def make_deliverable(host, dose, folder):
-    """In DeepFluence: predict fluence from a dose, and go on to the exported plan."""
-    user = User(host)
+def make_deliverable(host, folder):
+    """In DeepFluence: predict fluence from the dose of DeepBOO, and go on to the exported plan."""
+    user = User(host, "DeepFluence")
     user.pick("wishCombo", "Dose volume (RTDOSE)")
-    user.choose("doseSelector", dose)
     user.click("runAllButton")
     user.wait()
     assert user.message == ""
@@ -99,7 +97,8 @@ def flow(tmp_path_factory):
         host = Host(folder, patch)
         host.open_module("DeepFluence")  # so that DeepBOO can go on there
         chooser = choose_beams(host)
-        user = make_deliverable(host, chooser.panel.logic.check.dose_node, folder / "out")
+        user = make_deliverable(host, folder / "out")
+        assert user.plan.wished_dose_node is chooser.logic.check.dose_node
         assert user.plan.key == chooser.plan.key
         host.save_scene(folder / "scene.mrb")
         tables = {name: user.rows(name) for name in TABLES}
@@ -112,7 +111,7 @@ def flow(tmp_path_factory):
 def user(slicer_host, flow):
     """A user who opens the saved scene another day."""
     slicer_host.load_scene(flow.scene)
-    return User(slicer_host)
+    return User(slicer_host, "DeepFluence")
 
 
 def test_the_virtual_patient_becomes_a_consistent_rtplan(flow):
@@ -170,12 +169,12 @@ def test_another_technique_is_delivered_from_the_same_fluence(user):
 
 
 def test_refinement_changes_the_maps_and_outdates_the_segments(user):
-    before = user.planning.maps()
+    before = user.logic.planning.maps()
     user.set(user.ui.refinementsSpin, 2)
     user.click("refineButton")
     user.wait()
     assert user.message == ""
-    assert any(not np.array_equal(a, b) for a, b in zip(user.planning.maps(), before, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(user.logic.planning.maps(), before, strict=True))
     assert user.ui.fluenceStateLabel.text.startswith("✓")
     assert user.ui.segmentsStateLabel.text.startswith("⚠")
 
@@ -195,7 +194,7 @@ def test_the_exported_fluence_is_a_reference_that_differs_by_nothing(user, flow)
     user.host.answer_file_dialog(file)
     user.click("readReferenceButton")
     assert user.ui.differencePictureLabel.visible
-    own, reference = user.planning.maps(), user.planning.reference_maps()
+    own, reference = user.logic.planning.maps(), user.logic.planning.reference_maps()
     for a, b in zip(own, reference, strict=True):
         np.testing.assert_allclose(b / b.max(), a / a.max(), atol=1e-3)
     user.click("clearReferenceButton")
@@ -203,11 +202,11 @@ def test_the_exported_fluence_is_a_reference_that_differs_by_nothing(user, flow)
 
 
 def test_a_dose_that_was_deleted_is_missed_and_calculated_anew(user, flow):
-    remove_nodes(user.scene, [user.planning.dose_node])
+    remove_nodes(user.scene, [user.logic.planning.dose_node])
     user.host.process_events()
     assert user.ui.doseStateLabel.text == "Not yet."
     assert user.rows("metricsTable") == []
-    user.click("runAllButton")
+    user.click("doseButton")
     user.wait()
     assert user.message == ""
     assert user.rows("metricsTable") == flow.tables["metricsTable"]

@@ -147,7 +147,7 @@ def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Proto
     protocol = read_protocol(config.protocol) if config.protocol else propose_protocol(case, config.n_fractions)
     unprescribed = [s.name for s in case.with_role(Role.TARGET) if s.prescription_gy is None]
     if not case.targets:
-        if protocol.prescription_gy is None:
+        if protocol.prescription_gy is None or not unprescribed:
             raise InputError(
                 f"No target has a prescription; give one, such as --prescription '{unprescribed[0]}=60'."
                 if unprescribed

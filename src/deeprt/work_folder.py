@@ -111,6 +111,11 @@ class WorkFolder:
         with self._writing(WISHED) as file:
             write_arrays(file, {"dose_gy": dose_gy, "index_to_lps": grid.index_to_lps}, compressed=False)
 
+    def remove_wished(self) -> None:
+        """Remove the dose to mimic, if there is one."""
+        with self._writing(WISHED) as file:
+            file.unlink(missing_ok=True)
+
     def read_wished(self) -> NDArray[np.float32] | None:
         """Read the dose to mimic, (n_k, n_j, n_i), whole course, if there is one."""
         if not (self.path / WISHED).exists():

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import slicer
 
 from deeprt.beams import BeamAngles
 from deeprt.config import PlanningConfig
 from deeprt.errors import InputError
-from deeprt.evaluation.evaluate import PlanReport, StructureReport, evaluate
+from deeprt.evaluation.evaluate import PlanReport, StructureReport
 from deeprt.structures import Role
 from deeprt.work_folder import WorkFolder
 from deeprt_mrml.beam_planning import BeamPlanning
+from deeprt_mrml.dose_reports import DoseReports
+from deeprt_mrml.fluence_results import dose_of, show_dose
+from deeprt_mrml.made_for import Inputs, changed_part, settings_text
 from deeprt_mrml.plots import show_dvh
 from deeprt_mrml.segments import segment_colors
 from deeprt_mrml.session import PlanSession
 from deeprt_mrml.subject_hierarchy import plan_nodes
-from deeprt_mrml.volumes import dose_node, dose_on
 
 OWN, REFERENCE = "this plan", "column generation"  # the two sets of beams, as charts and tables call them
 _GIVEN = "given dose"
@@ -48,12 +51,12 @@ class _Evaluation:
 
     Parameters
     ----------
-    made_for : beams and settings
+    made_for : case, beams and settings, by name of part
     objective : of the optimized fluence
     shares : of the monitor units, one a beam, 0 to 1
     """
 
-    made_for: str
+    made_for: dict[str, Any]
     objective: float
     shares: tuple[float, ...]
 
@@ -63,6 +66,7 @@ class BeamCheck:
 
     def __init__(self, session: PlanSession, planning: BeamPlanning) -> None:
         self._session, self._planning = session, planning
+        self._inputs, self._doses = Inputs(session), DoseReports(session)
 
     def why_not(self, action: str) -> str:
         """One sentence why *column generation*, *improve*, *evaluate* or *adopt* cannot be done; empty if it can."""
@@ -85,28 +89,31 @@ class BeamCheck:
         """Let column generation choose as many beams as the plan wants, from its locked ones on."""
         self._refuse("column generation")
         plan, work = self._session.current_plan, self._session.work_folder("columns")
-        locked = [f"{b.angles.gantry_deg:g}" for b in plan.beams if b.locked]
+        locked = [repr(b.angles.gantry_deg) for b in plan.beams if b.locked]  # with all digits
         n_beams = max(plan.config.beams.n_beams, len(plan.beams))
         command = [*_beams(work), "--select", "column-generation", "--beams", str(n_beams)]
         if locked:
             command += ["--start", ",".join(locked)]
 
         def done() -> None:
-            plan.reference_beams = work.read_selection().angles
+            if plan.scene is not None:
+                plan.reference_beams = work.read_selection().angles
 
         self._session.work.start("Column generation", command, done)
 
     def start_improvement(self, seconds: float) -> None:
         """Let a search with the exact objective exchange beams that are not locked, for so long."""
         self._refuse("improve")
-        beams = sorted(self._session.current_plan.beams, key=lambda b: not b.locked)
+        plan = self._session.current_plan
+        beams = sorted(plan.beams, key=lambda b: not b.locked)
         work = self._session.work_folder("improved", angles=[b.angles for b in beams])
         config = work.read_config()
         kept = replace(config.beams, n_kept=sum(b.locked for b in beams))
         work.write_config(replace(config, beams=kept))
 
         def done() -> None:
-            self._planning.take(work.read_selection().angles)
+            if plan.scene is not None:
+                self._planning.take(work.read_selection().angles)
 
         self._session.work.start("Improvement", [*_beams(work), "--improve", f"{seconds:g}"], done)
 
@@ -115,10 +122,9 @@ class BeamCheck:
         self._refuse("evaluate")
         plan = self._session.current_plan
         own, reference = tuple(b.angles for b in plan.beams), plan.reference_beams
-        is_known = self._made_for(reference) == self._made(REFERENCE)
 
         def then() -> None:
-            if reference and not is_known:
+            if reference and not self._is_of(REFERENCE, reference):
                 self._start_evaluating(REFERENCE, reference, self.show)
             else:
                 self.show()
@@ -133,21 +139,25 @@ class BeamCheck:
     @property
     def is_evaluated(self) -> bool:
         """Whether there is a dose of the plan's beams, be it of an earlier set."""
-        return self._evaluation(OWN) is not None
+        return self._evaluation(OWN) is not None and self.dose_node is not None
 
     @property
     def is_outdated(self) -> bool:
-        """Whether beams or settings changed after they were evaluated."""
+        """Whether patient, beams or settings changed after a set was evaluated, or column generation chose another."""
         plan = self._session.plan
         if plan is None or not self.is_evaluated or self._session.why_not_ready():
             return False
-        return self._made(OWN) != self._made_for([b.angles for b in plan.beams])
+        reference = plan.reference_beams
+        return not self._is_of(OWN, [b.angles for b in plan.beams]) or bool(
+            self._evaluation(REFERENCE) is not None and reference and not self._is_of(REFERENCE, reference)
+        )
 
     def beam_shares(self) -> tuple[float | None, ...]:
         """Weight of each beam: its share of the monitor units, 0 to 1; None where it is not known for these beams."""
-        evaluation = self._evaluation(OWN)
-        n_beams = len(self._session.current_plan.beams)
-        return (None,) * n_beams if evaluation is None or self.is_outdated else evaluation.shares
+        evaluation, angles = self._evaluation(OWN), [b.angles for b in self._session.current_plan.beams]
+        if evaluation is None or self._session.why_not_ready() or not self._is_of(OWN, angles):
+            return (None,) * len(angles)
+        return evaluation.shares
 
     def comparison(self) -> tuple[ComparisonRow, ...]:
         """Objective, goals met and dose of the structures, of the plan's beams and of column generation's."""
@@ -174,8 +184,9 @@ class BeamCheck:
         reports = {which: report for which in (OWN, REFERENCE) if (report := self._report(which)) is not None}
         if reports:
             given = plan.wished_dose_node
-            if given is not None and given is not self.dose_node:
-                reports[_GIVEN] = self._evaluated(given)
+            of_given = None if given is self.dose_node else self._doses.of(given)
+            if of_given is not None:
+                reports[_GIVEN] = of_given
             show_dvh(self._session.scene, plan.key, reports, segment_colors(plan.segmentation_node))
 
     @property
@@ -186,7 +197,8 @@ class BeamCheck:
     @property
     def dvh_chart(self) -> slicer.vtkMRMLPlotChartNode | None:
         """Chart of the DVHs, where there is one."""
-        nodes = plan_nodes(self._session.scene, self._session.current_plan.key, "dvh")
+        plan = self._session.plan
+        nodes = () if plan is None else plan_nodes(self._session.scene, plan.key, "dvh")
         return next((n for n in nodes if n.IsA("vtkMRMLPlotChartNode")), None)
 
     def _refuse(self, action: str) -> None:
@@ -194,36 +206,30 @@ class BeamCheck:
             raise InputError(reason)
 
     def _start_evaluating(self, which: str, angles: Sequence[BeamAngles], then: Callable[[], None]) -> None:
+        plan, case = self._session.current_plan, self._session.prepared().case
         work = self._session.work_folder(which.replace(" ", "_"), angles=angles)
-        config = work.read_config()
-        work.write_config(replace(config, fluence=replace(config.fluence, method="optimize")))
+        config = _evaluated_as(plan.config)
+        work.write_config(replace(work.read_config(), fluence=config.fluence, normalization=config.normalization))
         made_for = self._made_for(angles)
 
         def done() -> None:
-            session, plan = self._session, self._session.current_plan
-            solution, case = work.read_fluence(), session.prepared().case
+            if plan.scene is None:  # it was removed meanwhile
+                return
+            solution = work.read_fluence()
             mu = [float(m.sum()) for m in solution.fluence_mu]
             evaluation = _Evaluation(made_for, solution.objective, tuple(m / sum(mu) for m in mu))
+            show_dose(plan, _dose_name(which), solution.dose_gy, case)
             plan.set_text(_text_of(which), json.dumps(asdict(evaluation)))
-            top_gy = case.targets[0].prescription_gy
-            dose_node(session.scene, plan.key, _dose_name(which), solution.dose_gy, case.grid, top_gy=top_gy)
             then()
 
         title = "Evaluation" if which == OWN else "Evaluation of column generation"
         self._session.work.start(title, ["step", "fluence", str(work.path)], done)
 
     def _report(self, which: str) -> PlanReport | None:
-        node = self._dose_node(which)
-        return None if node is None or self._evaluation(which) is None else self._evaluated(node)
-
-    def _evaluated(self, node: slicer.vtkMRMLScalarVolumeNode) -> PlanReport:
-        prepared = self._session.prepared()
-        goals = self._session.current_plan.config.goals or prepared.protocol.goals
-        return evaluate(prepared.case, dose_on(node, prepared.case.grid), goals)
+        return None if self._evaluation(which) is None else self._doses.of(self._dose_node(which))
 
     def _dose_node(self, which: str) -> slicer.vtkMRMLScalarVolumeNode | None:
-        nodes = plan_nodes(self._session.scene, self._session.current_plan.key, f"dose/{_dose_name(which)}")
-        return nodes[0] if nodes else None
+        return None if self._session.plan is None else dose_of(self._session.plan, _dose_name(which))
 
     def _evaluation(self, which: str) -> _Evaluation | None:
         text = "" if self._session.plan is None else self._session.plan.text(_text_of(which))
@@ -232,15 +238,25 @@ class BeamCheck:
         content = json.loads(text)
         return _Evaluation(content["made_for"], content["objective"], tuple(content["shares"]))
 
-    def _made(self, which: str) -> str:
+    def _is_of(self, which: str, angles: Sequence[BeamAngles]) -> bool:
+        """Whether a set that was evaluated is that of these beams for the patient and the settings as they are."""
         evaluation = self._evaluation(which)
-        return "" if evaluation is None else evaluation.made_for
+        if evaluation is None or self._dose_node(which) is None:
+            return False
+        return not changed_part(evaluation.made_for, self._made_for(angles))
 
-    def _made_for(self, angles: Sequence[BeamAngles]) -> str:
-        """Beams and settings that the dose of a set hangs on."""
-        config = self._session.current_plan.config
-        without_beams = replace(config, beams=PlanningConfig().beams, selection=PlanningConfig().selection)
-        return f"{[(a.gantry_deg, a.couch_deg) for a in angles]} {config.beams.collimator_deg} {without_beams}"
+    def _made_for(self, angles: Sequence[BeamAngles]) -> dict[str, Any]:
+        """What the dose of a set hangs on, by name of part."""
+        config = _evaluated_as(self._session.current_plan.config)
+        rule = config.normalization or self._session.prepared().protocol.normalization
+        return {**self._inputs.of_fluence(angles, config.fluence), "normalization": settings_text(rule)}
+
+
+def _evaluated_as(config: PlanningConfig) -> PlanningConfig:
+    """Settings with which sets of beams are compared: optimized, and normalized without a wished dose."""
+    rule = config.normalization
+    is_kept = rule is not None and rule.rule == "wished-mean"
+    return replace(config, fluence=replace(config.fluence, method="optimize"), normalization=None if is_kept else rule)
 
 
 def _beams(work: WorkFolder) -> list[str]:

@@ -13,10 +13,8 @@ from deeprt.orientation.network_prediction import network_predictor
 from deeprt.orientation.predictor import FitnessPredictor
 from deeprt.orientation.session import BeamSession, SessionState
 from deeprt.orientation.teacher import OrganWeights
-from deeprt_mrml.beam_models import show_beams
 from deeprt_mrml.fitness_ring import RING_HEIGHT_MM, radius_beyond_mm, remove_ring, show_peaks, show_ring
 from deeprt_mrml.plots import show_fitness
-from deeprt_mrml.rt_nodes import show_rt_plan
 from deeprt_mrml.session import PlanSession
 from deeprt_mrml.subject_hierarchy import plan_nodes
 
@@ -36,6 +34,7 @@ class BeamPlanning:
         self._predictor: FitnessPredictor | None = None
         self._made_for: tuple[object, OrganWeights] | None = None  # patient and weights of the predictor
         self._beams: BeamSession | None = None
+        self._plan_node: slicer.vtkMRMLScriptedModuleNode | None = None  # of the plan whose beams these are
 
     @property
     def is_set_up(self) -> bool:
@@ -165,10 +164,7 @@ class BeamPlanning:
         scene, plan, state = self._session.scene, self._session.current_plan, self.state
         case = self._session.prepared().case
         center_lps = case.isocenter_lps()
-        beams = self._session.placed(state.angles)
-        show_beams(scene, plan.key, beams)
-        prescription_gy = case.targets[0].prescription_gy or 0.0
-        show_rt_plan(scene, plan.key, beams, plan.ct_node, plan.segmentation_node, prescription_gy=prescription_gy)
+        self._session.show_beams()
         show_fitness(scene, plan.key, self.candidates, state.fitness, state.angles)
         radius_mm = radius_beyond_mm(case, center_lps, _RING_HALF_LENGTH_MM)
         show_ring(
@@ -228,6 +224,7 @@ class BeamPlanning:
             if self._made_for[1] != selection.weights:
                 self._predictor = self._predictor.reweighted(selection.weights)
                 self._made_for = (patient, selection.weights)
+            self._plan_node = plan.node
             self._beams = BeamSession(
                 self._predictor,
                 selection.weights,
@@ -241,7 +238,9 @@ class BeamPlanning:
 
     def _is_in_step(self, beams: BeamSession) -> bool:
         """Whether beams and constraints are those of the plan; the same set answers other weights and numbers."""
-        plan, state = self._session.current_plan, beams.state
+        plan, state = self._session.plan, beams.state
+        if plan is None or plan.node is not self._plan_node:
+            return False
         selection = plan.config.selection
         return (
             state.beams == plan.beams
@@ -250,6 +249,6 @@ class BeamPlanning:
         )
 
     def _patient(self) -> tuple[object, ...]:
-        """What the set-up of the network hangs on."""
-        prepared, selection = self._session.prepared(), self._session.current_plan.config.selection
-        return id(prepared), self._session.current_plan.config.machine, selection.candidates, selection.network
+        """What the set-up of the network hangs on; a case is the same as long as it is the same object."""
+        config = self._session.current_plan.config
+        return self._session.prepared(), config.machine, config.selection.candidates, config.selection.network

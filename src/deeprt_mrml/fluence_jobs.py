@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import slicer
 
 from deeprt.beams import Beam
+from deeprt.case import PatientCase
 from deeprt.delivery.segments import DeliverablePlan
 from deeprt.errors import InputError
 from deeprt.evaluation.evaluate import check_dose_of_case
 from deeprt.fluence.solution import FluenceSolution
-from deeprt.work_folder import WISHED as WISHED_FILE
 from deeprt.work_folder import WorkFolder, plan_from_json, plan_to_json
 from deeprt_mrml.fluence_references import FluenceReferences
 from deeprt_mrml.fluence_reports import FluenceReports
@@ -28,7 +27,7 @@ from deeprt_mrml.fluence_results import (
     show_solution,
     solution_of,
 )
-from deeprt_mrml.fluence_stages import PlanStages, Stage, StageState, keep_made_for
+from deeprt_mrml.fluence_stages import Method, PlanStages, Stage, StageState, keep_made_for
 from deeprt_mrml.plan import Plan
 from deeprt_mrml.session import PlanSession
 from deeprt_mrml.volumes import dose_on
@@ -81,11 +80,11 @@ class FluenceJobs:
     def start_refinement(self, n_iterations: int) -> None:
         """Pull the dose of fluence to the wished one."""
         self._refuse("refine")
-        work, beams = self._work_folder(self._stages.wished_node), self._placed()
+        work, case, beams = self._work_folder(self._stages.wished_node), self._session.prepared().case, self._placed()
         self._write_fluence(work, beams)
 
         def done(plan: Plan) -> None:
-            self._show_fluence(plan, beams, work)
+            self._show_fluence(plan, beams, work.read_fluence(), case)
 
         self._start(Stage.FLUENCE, "Refinement", ["refine", "--iterations", str(n_iterations)], work, done)
 
@@ -107,9 +106,9 @@ class FluenceJobs:
         work.write_segments(self._known_segments())
 
         def done(plan: Plan) -> None:
-            plan.set_text(SEGMENTS, plan_to_json(work.read_segments()))
-            show_dose(plan, SYNTHETIC, work.read_dose(), case)
-            self._reports.show_dvh()
+            segments, dose_gy = work.read_segments(), work.read_dose()
+            plan.set_text(SEGMENTS, plan_to_json(segments))
+            show_dose(plan, SYNTHETIC, dose_gy, case)
 
         self._start(Stage.DOSE, "Dose calculation", ["dose"], work, done)
 
@@ -121,7 +120,6 @@ class FluenceJobs:
 
         def done(plan: Plan) -> None:
             show_comparison(plan, work.read_comparison(), grid)
-            self._reports.show_dvh()
 
         self._start(Stage.COMPARISON, "Comparison", ["compare"], work, done)
 
@@ -173,49 +171,60 @@ class FluenceJobs:
                 return
 
     def _start(
-        self, stage: Stage, title: str, step: Sequence[str], work: WorkFolder, done: Callable[[Plan], None]
+        self,
+        stage: Stage,
+        title: str,
+        step: Sequence[str],
+        work: WorkFolder,
+        done: Callable[[Plan], None],
+        *,
+        method: Method | None = None,
     ) -> None:
-        """Start a step in a work folder; ``done`` puts its result into the scene."""
-        plan, made_for = self._session.current_plan, self._stages.made_for(stage)
+        """Start a step in a work folder; ``done`` puts its result into the scene, and fluence's ``method`` holds."""
+        plan, made_for = self._session.current_plan, self._stages.made_for(stage, method=method)
 
         def ended() -> None:
             if plan.scene is None:  # it was removed meanwhile
                 return
             done(plan)
-            keep_made_for(plan, stage, made_for)
+            if method is not None:
+                plan.config = replace(plan.config, fluence=replace(plan.config.fluence, method=method))
+            keep_made_for(plan, stage, made_for | self._stages.result(stage))
+            if stage in (Stage.DOSE, Stage.COMPARISON):
+                self._reports.show_dvh()
             self._go_on(self._pending)
 
         self._pending = []
         self._session.work.start(title, ["step", *step, str(work.path)], ended)
 
-    def _start_finding(self, method: Literal["network", "optimize"], title: str) -> None:
-        plan = self._session.current_plan
-        plan.config = replace(plan.config, fluence=replace(plan.config.fluence, method=method))
-        given, case, beams = _given(plan), self._session.prepared().case, self._placed()
-        work = self._work_folder(given)
+    def _start_finding(self, method: Method, title: str) -> None:
+        given, case, beams = _given(self._session.current_plan), self._session.prepared().case, self._placed()
+        work = self._work_folder(given, method=method)
 
         def done(plan: Plan) -> None:
-            solution = self._show_fluence(plan, beams, work)
-            if given is None:
-                wished_gy = work.read_wished()  # None where fluence was optimized: then its dose is the wished one
+            solution, wished_gy = work.read_fluence(), None if given is not None else work.read_wished()
+            self._show_fluence(plan, beams, solution, case)
+            if given is None:  # without a wished dose, fluence was optimized: then its dose is the wished one
                 show_dose(plan, WISHED, solution.dose_gy if wished_gy is None else wished_gy, case)
 
-        self._start(Stage.FLUENCE, title, ["fluence"], work, done)
+        self._start(Stage.FLUENCE, title, ["fluence"], work, done, method=method)
 
-    def _show_fluence(self, plan: Plan, beams: Sequence[Beam], work: WorkFolder) -> FluenceSolution:
-        solution = work.read_fluence()
+    def _show_fluence(self, plan: Plan, beams: Sequence[Beam], solution: FluenceSolution, case: PatientCase) -> None:
         if [b.angles for b in fluence_beams(plan)] != [b.angles for b in beams]:
             self._references.set_maps(())
-        show_solution(plan, beams, solution, self._session.prepared().case)
+        show_solution(plan, beams, solution, case)
         self._references.update()
-        return solution
 
-    def _work_folder(self, wished_node: slicer.vtkMRMLScalarVolumeNode | None) -> WorkFolder:
-        """Work folder with case, settings, and the wished dose or none."""
+    def _work_folder(
+        self, wished_node: slicer.vtkMRMLScalarVolumeNode | None, *, method: Method | None = None
+    ) -> WorkFolder:
+        """Work folder with case, settings, and the wished dose or none; fluence's method is the plan's if None."""
         work, case = self._session.work_folder(), self._session.prepared().case
-        work.write_config(replace(work.read_config(), normalization=self._stages.normalization()))
+        config = work.read_config()
+        fluence = replace(config.fluence, method=method or config.fluence.method)
+        work.write_config(replace(config, fluence=fluence, normalization=self._stages.normalization(method=method)))
         if wished_node is None:
-            (work.path / WISHED_FILE).unlink(missing_ok=True)
+            work.remove_wished()
         else:
             wished_gy = dose_on(wished_node, case.grid)
             check_dose_of_case(case, wished_gy, wished_node.GetName())

@@ -17,7 +17,6 @@ from deeprt.errors import InputError
 from deeprt.orientation.candidates import SAME_DEG, separations_deg
 from deeprt.orientation.session import SessionBeam
 from deeprt.work_folder import plan_from_json
-from deeprt_mrml.beam_models import show_beams
 from deeprt_mrml.fluence_jobs import FluenceJobs
 from deeprt_mrml.fluence_references import FluenceReferences, Maps
 from deeprt_mrml.fluence_reports import FluenceReports
@@ -89,7 +88,7 @@ class FluencePlanning:
             for a in angles
         ]
         if not self._session.why_not_ready():
-            show_beams(self._session.scene, plan.key, self.beams)
+            self._session.show_beams()
 
     def read_plan(self, path: Path) -> tuple[str, ...]:
         """Take the beams of an RTPLAN file.
@@ -208,14 +207,18 @@ class FluencePlanning:
         """
         return self._references.read(path)
 
-    def write_thumbnails(self, path: Path) -> bool:
+    def write_thumbnails(self, path: Path, *, n_columns: int = 9) -> bool:
         """Write a picture of all maps on one scale, and beside it, named ``..._difference``, that of the differences.
+
+        Parameters
+        ----------
+        n_columns : maps in a row
 
         Returns
         -------
         Whether there are maps; without, nothing is written
         """
-        return self._references.write_thumbnails(path)
+        return self._references.write_thumbnails(path, n_columns=n_columns)
 
     def segments(self) -> DeliverablePlan | None:
         """What is delivered; None before it is made."""

@@ -87,23 +87,36 @@ class FluenceReferences:
         show_fluence(scene, plan.key, beams, reference, kind=MapKind.REFERENCE, top_mu=top_mu)
         show_fluence(scene, plan.key, beams, _differences(own, reference), kind=MapKind.DIFFERENCE)
 
-    def write_thumbnails(self, path: Path) -> bool:
+    def write_thumbnails(self, path: Path, *, n_columns: int = 9) -> bool:
         """Write a picture of the plan's maps, and beside it one of the differences (`difference_file`).
+
+        Parameters
+        ----------
+        n_columns : maps in a row
 
         Returns
         -------
         Whether there are maps; without, nothing is written
+
+        Raises
+        ------
+        InputError
+            If a file cannot be written.
         """
         plan = self._session.plan
         own = () if plan is None else fluence_maps(plan)
-        difference_file(path).unlink(missing_ok=True)
-        if plan is None or not own:
-            return False
-        beams, reference = fluence_beams(plan), self.maps()
-        top_mu = max(float(m.max()) for m in (*own, *reference))
-        write_fluence_strip(path, beams, own, top_mu=top_mu)
-        if reference:
-            write_difference_strip(difference_file(path), beams, _differences(own, reference))
+        try:
+            difference_file(path).unlink(missing_ok=True)
+            if plan is None or not own:
+                return False
+            beams, reference = fluence_beams(plan), self.maps()
+            top_mu = max(float(m.max()) for m in (*own, *reference))
+            write_fluence_strip(path, beams, own, top_mu=top_mu, n_columns=n_columns)
+            if reference:
+                differences = _differences(own, reference)
+                write_difference_strip(difference_file(path), beams, differences, n_columns=n_columns)
+        except OSError as error:
+            raise InputError(f"Cannot write the picture '{path}': {error.strerror}.") from error
         return True
 
     def _beams(self) -> tuple[Beam, ...]:

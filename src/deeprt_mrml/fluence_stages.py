@@ -1,36 +1,26 @@
 """Results of a plan from fluence to comparison: what each was made for, and whether that still holds.
 
-What a result was made for is kept as text in the plan's node. Numbers that a saved scene rounds, or that follow from
-such numbers, are compared with a tolerance.
+What a result was made for is kept as text in the plan's node.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import slicer
-from numpy.typing import NDArray
 
-from deeprt.case import PatientCase
-from deeprt.config import DEFAULT_MACHINE, FluenceSettings
 from deeprt.errors import InputError
 from deeprt.evaluation.normalization import Normalization
-from deeprt.geometry import Grid
-from deeprt_mrml.coordinates import grid_of
 from deeprt_mrml.fluence_results import SEGMENTS, SYNTHETIC, WISHED, difference_of, dose_of, fluence_maps
+from deeprt_mrml.made_for import Inputs, changed_part, digest_of_maps, settings_text
 from deeprt_mrml.plan import Plan
-from deeprt_mrml.session import PlanSession, Prepared
-from deeprt_mrml.volumes import array_of, stamp_of_volume
+from deeprt_mrml.session import PlanSession
 
-# Scenes keep images exactly and matrices with six digits or more.
-_RELATIVE, _ABSOLUTE = 1e-6, 2e-5
+Method = Literal["optimize", "network"]
 
 
 class Stage(StrEnum):
@@ -56,6 +46,7 @@ _MISSING = {
     Stage.DOSE: "Calculate the dose of the segments first.",
     Stage.COMPARISON: "Compare the dose with the wished one first.",
 }
+_ANY = "any"  # of what comes before: nothing is kept of a result that followed from an earlier one
 _CHANGED = {  # after what, and the remedy
     Stage.SEGMENTS: "the segments were made; sequence the fluence anew",
     Stage.DOSE: "the dose was calculated; calculate it anew",
@@ -67,9 +58,7 @@ class PlanStages:
     """Tells how the results of the plan in work stand. Asking is quick unless patient or structures have changed."""
 
     def __init__(self, session: PlanSession) -> None:
-        self._session = session
-        self._of_case: tuple[Prepared, list[Any]] | None = None
-        self._of_volumes: dict[str, tuple[object, list[Any]]] = {}  # by node ID
+        self._session, self._inputs = session, Inputs(session)
 
     def state(self, stage: Stage) -> StageState:
         """Whether a result is there, and that of the plan as it is."""
@@ -87,15 +76,19 @@ class PlanStages:
             if not _is_there(plan, each):
                 return _MISSING[each]
             try:
-                part = changed_part(plan, each, self.made_for(each))
+                part = changed_part(_kept(plan, each), self.made_for(each) | self.result(each))
             except InputError as error:  # the case can no longer be planned
                 return str(error)
             if part:
                 return f"The {part} changed after {_CHANGED.get(each) or _found(plan)}."
         return ""
 
-    def made_for(self, stage: Stage) -> dict[str, Any]:
+    def made_for(self, stage: Stage, *, method: Method | None = None) -> dict[str, Any]:
         """What a result would be made for now, by name of part.
+
+        Parameters
+        ----------
+        method : by which fluence is found; that of the plan's fluence if None
 
         Raises
         ------
@@ -104,34 +97,34 @@ class PlanStages:
         """
         plan, config = self._session.current_plan, self._session.current_plan.config
         if stage is Stage.FLUENCE:
-            is_given = config.fluence.method == "network" and config.fluence.wished == "given"
-            return {
-                "CT or structures": self._case_numbers(),
-                "beams": [
-                    [[b.angles.gantry_deg, b.angles.couch_deg] for b in plan.beams], config.beams.collimator_deg
-                ],
-                "machine": config.machine or DEFAULT_MACHINE,
-                "fluence settings": self._fluence_settings(),
-                "wished dose": self._volume_numbers(plan.wished_dose_node) if is_given else None,
-            }  # fmt: skip
+            settings = replace(config.fluence, method=method or config.fluence.method)
+            is_given = settings.method == "network" and settings.wished == "given"
+            wished = self._inputs.of_volume(plan.wished_dose_node) if is_given else None
+            return {**self._inputs.of_fluence([b.angles for b in plan.beams], settings), "wished dose": wished}
         if stage is Stage.SEGMENTS:
             return {
                 "fluence": digest_of_maps(fluence_maps(plan)),
                 "delivery settings": settings_text(config.sequencing),
             }
-        wished = self._volume_numbers(self.wished_node)
+        wished = self._inputs.of_volume(self.wished_node)
         if stage is Stage.DOSE:
             rule = self.normalization()
             is_kept = rule.rule == "wished-mean"
-            return {"segments": "", "normalization": settings_text(rule), "wished dose": wished if is_kept else None}
-        return {"dose": "", "wished dose": wished}
+            return {"segments": _ANY, "normalization": settings_text(rule), "wished dose": wished if is_kept else None}
+        return {"dose": _ANY, "wished dose": wished}
 
-    def normalization(self) -> Normalization:
+    def result(self, stage: Stage) -> dict[str, Any]:
+        """What of a result must stay as it was made, by name of part: nobody may edit or move the dose of segments."""
+        if stage is not Stage.DOSE:
+            return {}
+        return {"dose volume": self._inputs.of_volume(dose_of(self._session.current_plan, SYNTHETIC))}
+
+    def normalization(self, *, method: Method | None = None) -> Normalization:
         """Rule of the configuration, else the wished dose's mean if fluence is predicted, else the protocol's."""
         config = self._session.current_plan.config
         if config.normalization is not None:
             return config.normalization
-        if config.fluence.method == "network":
+        if (method or config.fluence.method) == "network":
             return Normalization(rule="wished-mean")
         return self._session.prepared().protocol.normalization
 
@@ -143,34 +136,6 @@ class PlanStages:
             return None
         given = plan.wished_dose_node if plan.config.fluence.wished == "given" else None
         return dose_of(plan, WISHED) if given is None else given
-
-    def _fluence_settings(self) -> str:
-        """Settings that fluence hangs on."""
-        config = self._session.current_plan.config
-        used = config.fluence
-        if used.method == "optimize":
-            unused = FluenceSettings()
-            used = replace(
-                used, network=unused.network, n_refinements=unused.n_refinements, wished=unused.wished,
-                dose_network=unused.dose_network, quick=unused.quick,
-            )  # fmt: skip
-        objectives = config.objectives or self._session.prepared().protocol.objectives
-        is_optimized = used.method == "optimize" or used.wished == "optimize"
-        return settings_text(used, objectives if is_optimized else (), config.seed)
-
-    def _case_numbers(self) -> list[Any]:
-        prepared = self._session.prepared()
-        if self._of_case is None or self._of_case[0] is not prepared:
-            self._of_case = prepared, numbers_of_case(prepared.case)
-        return self._of_case[1]
-
-    def _volume_numbers(self, node: slicer.vtkMRMLScalarVolumeNode | None) -> list[Any] | None:
-        if node is None:
-            return None
-        stamp, kept = stamp_of_volume(node), self._of_volumes.get(node.GetID())
-        if kept is None or kept[0] != stamp:
-            kept = self._of_volumes[node.GetID()] = stamp, numbers_of_volume(array_of(node), grid_of(node))
-        return kept[1]
 
 
 def keep_made_for(plan: Plan, stage: Stage, made_for: Mapping[str, Any]) -> None:
@@ -186,44 +151,8 @@ def keep_made_for(plan: Plan, stage: Stage, made_for: Mapping[str, Any]) -> None
         plan.set_text(_text_of(later), "")
 
 
-def changed_part(plan: Plan, stage: Stage, now: Mapping[str, Any]) -> str:
-    """First part of what a result was made for that is no longer as it was; empty if all is."""
-    kept = json.loads(plan.text(_text_of(stage)) or "{}")
-    return next((part for part, value in now.items() if not _same(kept.get(part), value)), "")
-
-
-def numbers_of_case(case: PatientCase) -> list[Any]:
-    """What tells a case from another one: grid, position, fractions, calibration, and sums over CT and structures."""
-    structures = [
-        [s.name, str(s.role), s.organ, s.prescription_gy, s.density, float(s.fraction.sum(dtype=np.float64)),
-         *(s.centroid_index().tolist() if s.fraction.any() else [])]
-        for s in case.structures
-    ]  # fmt: skip
-    table = [case.hu_table.name, case.hu_table.hu.tolist(), case.hu_table.density.tolist()]
-    return [case.position, case.n_fractions, table, *numbers_of_volume(case.ct_hu, case.grid), structures]
-
-
-def numbers_of_volume(values: NDArray[np.float32], grid: Grid) -> list[Any]:
-    """What tells a volume from another one: its grid, and mean, mean square and first moments of its values."""
-    wide = values.astype(np.float64)
-    moments = [float(wide.mean()), float(np.square(wide).mean())]
-    for axis, n in enumerate(values.shape):
-        profile = wide.mean(axis=tuple(a for a in range(3) if a != axis))
-        moments.append(float(profile @ np.linspace(0, 1, n)) / n)
-    return [list(grid.shape), grid.index_to_lps.tolist(), moments]
-
-
-def digest_of_maps(maps: Sequence[NDArray[np.floating]]) -> str:
-    """What tells fluence maps from others, as volumes keep them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for each in maps:
-        digest.update(np.ascontiguousarray(each, np.float32).tobytes())
-    return digest.hexdigest()
-
-
-def settings_text(*settings: Any) -> str:
-    """Settings, frozen dataclasses or tuples of them, as text that is compared as it is."""
-    return json.dumps(settings, default=lambda s: asdict(s))
+def _kept(plan: Plan, stage: Stage) -> dict[str, Any]:
+    return dict(json.loads(plan.text(_text_of(stage)) or "{}"))
 
 
 def _is_there(plan: Plan, stage: Stage) -> bool:
@@ -242,11 +171,3 @@ def _found(plan: Plan) -> str:
 
 def _text_of(stage: Stage) -> str:
     return f"MadeFor.{stage}"
-
-
-def _same(kept: Any, now: Any) -> bool:
-    if isinstance(kept, list) and isinstance(now, list):
-        return len(kept) == len(now) and all(_same(a, b) for a, b in zip(kept, now, strict=True))
-    if isinstance(kept, float) and isinstance(now, float):
-        return math.isclose(kept, now, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
-    return bool(kept == now)

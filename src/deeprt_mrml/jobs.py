@@ -166,8 +166,11 @@ class Job:
             self.poll()
 
     def log(self) -> str:
-        """What the command has said so far, without its progress."""
-        return self._log_file.read_text(encoding="utf-8", errors="replace")
+        """What the command has said so far, without its progress; nothing if the file was removed."""
+        try:
+            return self._log_file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def _has_ended(self) -> bool:
         has_ended = self._process.poll() is not None
@@ -180,9 +183,12 @@ class Job:
 
     def _read(self) -> list[ProgressRecord]:
         """Progress in the whole lines that were not read yet; an error among them is kept."""
-        with open(self._records_file, "rb") as file:
-            file.seek(self._n_read)
-            text = file.read()
+        try:
+            with open(self._records_file, "rb") as file:
+                file.seek(self._n_read)
+                text = file.read()
+        except OSError:  # someone tidied the temporary folder up; the process is looked after all the same
+            return []
         whole = text[: text.rfind(b"\n") + 1]
         self._n_read += len(whole)
         found = []

@@ -26,6 +26,7 @@ class LongWork:
         self._folder, self._executable, self._environment = folder, executable, environment
         self._job: Job | None = None
         self._on_done: Callable[[], None] | None = None
+        self._succeeded: Job | None = None
         self._usual_s: dict[str, dict[str, float]] = {}  # by title and step, of the latest run
         self.title = ""
 
@@ -38,6 +39,11 @@ class LongWork:
     def was_cancelled(self) -> bool:
         """Whether the latest work was cancelled."""
         return self._job is not None and self._job.state is JobState.CANCELLED
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the latest work ended well, and so did what was to be done with its result."""
+        return self._job is not None and self._succeeded is self._job
 
     @property
     def progress(self) -> ProgressRecord | None:
@@ -93,6 +99,7 @@ class LongWork:
         if job.state is JobState.DONE and on_done is not None:
             self._usual_s[self.title] = _seconds_by_step(job.records)
             on_done()
+            self._succeeded = job
         return job.state is not JobState.RUNNING
 
     def cancel(self) -> None:

@@ -17,7 +17,7 @@ from deeprt.beams import BeamAngles
 from deeprt.config import PlanningConfig, from_plain, to_plain
 from deeprt.errors import InputError
 from deeprt.orientation.session import SessionBeam
-from deeprt_mrml.subject_hierarchy import claim, key_of, remove_plan
+from deeprt_mrml.subject_hierarchy import claim, key_of, plan_nodes, remove_plan, rename_folder
 
 MODULE = "DeepRT"  # attribute ModuleName of the nodes of plans, by which node selectors find them
 NODE_CLASS = "vtkMRMLScriptedModuleNode"
@@ -140,8 +140,7 @@ def _config_of(text: str, plan_name: str) -> PlanningConfig:
 
 def new_plan(scene: slicer.vtkMRMLScene, name: str = "Plan") -> Plan:
     """Add an empty plan; its name is made unique."""
-    taken = {each for p in plans_of(scene) for each in (p.key, p.name)}
-    key = next(k for n in range(1, len(taken) + 2) if (k := f"{name} {n}" if n > 1 else name) not in taken)
+    key = _free_key(scene, name)
     node = slicer.vtkMRMLScriptedModuleNode()
     node.SetName(key)
     node.SetAttribute("ModuleName", MODULE)
@@ -155,7 +154,30 @@ def plans_of(scene: slicer.vtkMRMLScene) -> tuple[Plan, ...]:
     return tuple(Plan(n) for n in nodes if n.GetAttribute("ModuleName") == MODULE and key_of(n))
 
 
+def separate_copies(scene: slicer.vtkMRMLScene) -> None:
+    """Give plans with the key of an earlier one keys and names of their own, with all their nodes.
+
+    There are such plans where a scene was added to one that held the same plan, or one that was named alike. What was
+    added comes last, and a plan's node comes before its other nodes. Call this before a plan of the scene is changed.
+    """
+    seen: set[str] = set()
+    for plan in plans_of(scene):
+        key = plan.key
+        if key in seen:
+            name, nodes = _free_key(scene, plan.name), plan_nodes(scene, key)
+            for node in nodes[nodes.index(plan.node) :]:
+                claim(node, name)
+            plan.node.SetName(name)
+            rename_folder(scene, key, name)
+        seen.add(key)
+
+
 def delete(plan: Plan) -> None:
     """Remove a plan with all its nodes; its CT, segmentation and wished dose stay."""
     if plan.scene is not None:
         remove_plan(plan.scene, plan.key)
+
+
+def _free_key(scene: slicer.vtkMRMLScene, name: str) -> str:
+    taken = {each for p in plans_of(scene) for each in (p.key, p.name)}
+    return next(k for n in range(1, len(taken) + 2) if (k := f"{name} {n}" if n > 1 else name) not in taken)

@@ -6,6 +6,7 @@ again and the steps to undo.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ from deeprt.case import GENERIC_HU_TABLE, PatientCase
 from deeprt.cohort.virtual_patient import VirtualPatientSettings, virtual_prostate
 from deeprt.config import DEFAULT_MACHINE, BeamSettings, PlanningConfig, Protocol, read_config, to_plain
 from deeprt.dicom.read import read_hu_table
-from deeprt.dicom.source import Color
 from deeprt.errors import InputError
 from deeprt.files import write_whole
 from deeprt.geometry import Grid
@@ -27,37 +27,20 @@ from deeprt.machine import Machine
 from deeprt.machine_file import read_machine
 from deeprt.preparation import with_prescriptions
 from deeprt.roles import StructureChoice
-from deeprt.structures import Role, Structure
+from deeprt.structures import Role
 from deeprt.work_folder import CASE, WorkFolder
-from deeprt_mrml.cases import case_from_nodes, ct_from_case, roles_of, segmentation_from_case
+from deeprt_mrml.beam_models import show_beams
+from deeprt_mrml.cases import case_from_nodes, ct_from_case, segmentation_from_case
 from deeprt_mrml.coordinates import grid_of
 from deeprt_mrml.dicom_identity import DicomIdentity, dicom_identity
 from deeprt_mrml.long_work import LongWork
-from deeprt_mrml.plan import Plan, delete, new_plan, plans_of
+from deeprt_mrml.plan import Plan, delete, new_plan, plans_of, separate_copies
+from deeprt_mrml.rt_nodes import show_rt_plan
 from deeprt_mrml.segments import choices_of, segment_colors, stamp_of_segments
+from deeprt_mrml.structure_rows import StructureRow, structure_rows
 from deeprt_mrml.volumes import stamp_of_volume
 
-
-@dataclass(frozen=True)
-class StructureRow:
-    """A segment as the table of structures shows it.
-
-    Parameters
-    ----------
-    color : RGB, 0 to 255
-    role : in use; ``proposed`` is what its name says
-    organ : TG-263 name of an organ at risk; empty if unknown
-    prescription_gy : whole-course dose of a target; None without one
-    weight : organ weight of beam selection; that of targets is 1 unless it is set
-    """
-
-    name: str
-    color: Color
-    role: Role
-    proposed: Role
-    organ: str
-    prescription_gy: float | None
-    weight: float
+__all__ = ["PlanSession", "Prepared", "StructureRow"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +82,7 @@ class PlanSession:
     @property
     def plan(self) -> Plan | None:
         """The plan in work; None without one, also after its node was removed."""
+        separate_copies(self.scene)
         if self._plan is not None and (self._plan.scene is None or self._plan.scene is not self.scene):
             self._plan = None
         return self._plan
@@ -118,6 +102,7 @@ class PlanSession:
 
     def plans(self) -> tuple[Plan, ...]:
         """Plans of the scene."""
+        separate_copies(self.scene)
         return plans_of(self.scene)
 
     def open(self, plan: Plan | None) -> None:
@@ -180,17 +165,7 @@ class PlanSession:
         """
         if self.plan is None or self.plan.segmentation_node is None:
             return ()
-        node, config = self.plan.segmentation_node, self.plan.config
-        colors = segment_colors(node)
-        choices = {n: c for n, c in config.structure_choices().items() if n in colors}
-        nothing = np.zeros((1, 1, 1), np.float32)
-        return tuple(
-            StructureRow(
-                name, color, r.role, proposed.role, r.organ, r.prescription_gy,
-                config.selection.weights.of(Structure(name, r.role, nothing, r.prescription_gy, r.organ)),
-            )
-            for (name, color), r, proposed in zip(colors.items(), roles_of(node, choices), roles_of(node), strict=True)
-        )  # fmt: skip
+        return structure_rows(self.plan.segmentation_node, self.plan.config)
 
     def set_role(self, name: str, role: Role) -> None:
         """Give a structure a role; another external becomes *other*, and only targets keep a prescription."""
@@ -234,12 +209,9 @@ class PlanSession:
         -------
         Names of these structures
         """
-        config, names = read_config(path), {row.name for row in self.structures()}
-        choices = config.structure_choices()
-        self.current_plan.config = replace(
-            config, prescription_gy={}, structures={n: c for n, c in choices.items() if n in names}
-        )
-        return tuple(n for n in choices if n not in names)
+        config, names = read_config(path), [row.name for row in self.structures()]
+        self.current_plan.config = _of_structures(config, names)
+        return tuple(n for n in config.structure_choices() if n not in names)
 
     def prepared(self) -> Prepared:
         """The case on the planning grid with its prescriptions settled; kept until nodes or settings change.
@@ -259,7 +231,10 @@ class PlanSession:
         stamp = (settings, stamp_of_volume(plan.ct_node), stamp_of_segments(plan.segmentation_node))
         kept = self._prepared.get(plan.key)
         if kept is None or kept[0] != stamp:
-            protocol, case, notes = with_prescriptions(self.case_on(config.dose_grid_mm), config)
+            case = self.case_on(config.dose_grid_mm)
+            if not case.with_role(Role.TARGET):
+                raise InputError("All targets are empty; draw one, or give another structure the role target.")
+            protocol, case, notes = with_prescriptions(case, config)
             kept = self._prepared[plan.key] = (stamp, Prepared(case, protocol, (*case.notes, *notes)))
         return kept[1]
 
@@ -303,6 +278,20 @@ class PlanSession:
             margin_mm=config.fluence.margin_mm,
         )
 
+    def show_beams(self) -> None:
+        """Show the beams of the plan in work; where SlicerRT is installed, as its nodes too.
+
+        Raises
+        ------
+        InputError
+            As `placed`.
+        """
+        plan, case = self.current_plan, self.prepared().case
+        beams = self.placed([b.angles for b in plan.beams])
+        show_beams(self.scene, plan.key, beams)
+        prescription_gy = case.targets[0].prescription_gy or 0.0
+        show_rt_plan(self.scene, plan.key, beams, plan.ct_node, plan.segmentation_node, prescription_gy=prescription_gy)
+
     def work_folder(self, name: str = "plan", *, angles: Sequence[BeamAngles] | None = None) -> WorkFolder:
         """Folder in which jobs exchange files with the scene, with case and settings of the plan in work written.
 
@@ -318,12 +307,13 @@ class PlanSession:
             gantry_deg=tuple(a.gantry_deg for a in angles),
             couch_deg=tuple(a.couch_deg for a in angles),
         )
-        work = WorkFolder(self._folder / "".join(c if c.isalnum() else "_" for c in plan.key) / name)
+        work = WorkFolder(self._folder / _folder_name(plan.key) / name)
         prepared = self.prepared()
         if self._written.get(work.path) is not prepared or not (work.path / CASE).exists():
             work.write_case(prepared.case)
             self._written[work.path] = prepared
-        work.write_config(replace(plan.config, beams=beams))
+        in_case = [s.name for s in prepared.case.structures]
+        work.write_config(replace(_of_structures(plan.config, in_case), beams=beams))
         return work
 
     def scene_was_closed(self) -> None:
@@ -343,3 +333,15 @@ class PlanSession:
 
     def _set_choices(self, choices: Mapping[str, StructureChoice]) -> None:
         self.current_plan.config = replace(self.current_plan.config, prescription_gy={}, structures=choices)
+
+
+def _of_structures(config: PlanningConfig, names: Sequence[str]) -> PlanningConfig:
+    """Settings without what they say of structures that are not there."""
+    choices = {n: c for n, c in config.structure_choices().items() if n in names}
+    return replace(config, prescription_gy={}, structures=choices)
+
+
+def _folder_name(key: str) -> str:
+    """Name that no other key has, also where a disk does not tell upper from lower case."""
+    plain = "".join(c if c.isalnum() else "_" for c in key[:40])
+    return f"{plain}_{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"

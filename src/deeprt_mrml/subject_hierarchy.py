@@ -1,8 +1,8 @@
 """Which nodes belong to which plan, and the plan's folder in the subject hierarchy.
 
-A plan is known by its name. Each of its nodes says in its attributes whose it is and which part of the plan it shows,
-so that it is found again when the plan changes, also in a scene that was saved and loaded, and wherever the user moved
-it in the tree.
+A plan is known by its key, the name it was made with. Each of its nodes says in its attributes whose it is and which
+part of the plan it shows, so that it is found again when the plan changes, also in a scene that was saved and loaded,
+and wherever the user moved it in the tree.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ def plan_folder(scene: slicer.vtkMRMLScene, plan: str) -> int:
     item = int(hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), plan))
     hierarchy.SetItemAttribute(item, _PLAN, plan)
     return item
+
+
+def rename_folder(scene: slicer.vtkMRMLScene, plan: str, name: str) -> None:
+    """Let the last of several folders of one plan be that of a plan of another name."""
+    hierarchy = subject_hierarchy(scene)
+    items = _items_below(hierarchy, hierarchy.GetSceneItemID())
+    folders = [item for item in items if hierarchy.GetItemAttribute(item, _PLAN) == plan]
+    if len(folders) > 1:
+        hierarchy.SetItemAttribute(folders[-1], _PLAN, name)
+        hierarchy.SetItemName(folders[-1], name)
 
 
 def plan_node(
@@ -59,10 +69,11 @@ def plan_node(
     return node
 
 
-def claim(node: slicer.vtkMRMLNode, plan: str, part: str) -> None:
-    """Let a node know which plan, and which part of it, it belongs to."""
+def claim(node: slicer.vtkMRMLNode, plan: str, part: str | None = None) -> None:
+    """Let a node know which plan, and which part of it, it belongs to; the part stays as it is if None."""
     node.SetAttribute(_PLAN, plan)
-    node.SetAttribute(_PART, part)
+    if part is not None:
+        node.SetAttribute(_PART, part)
 
 
 def key_of(node: slicer.vtkMRMLNode) -> str:

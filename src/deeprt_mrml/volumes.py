@@ -9,6 +9,7 @@ import slicer
 from numpy.typing import NDArray
 
 from deeprt.dicom.read_dose import StoredDose
+from deeprt.errors import InputError
 from deeprt.geometry import Grid
 from deeprt.resampling import average_onto
 from deeprt_mrml.coordinates import grid_of, set_grid
@@ -103,8 +104,16 @@ def dose_on(dose_node: slicer.vtkMRMLScalarVolumeNode, grid: Grid) -> NDArray[np
     Returns
     -------
     (n_k, n_j, n_i) float32, Gy
+
+    Raises
+    ------
+    InputError
+        If the volume has no voxels, some that are no numbers, or no place in the scene.
     """
-    return StoredDose(dose_node.GetName(), grid_of(dose_node), array_of(dose_node)).on(grid)
+    dose_gy = array_of(dose_node)
+    if not np.isfinite(dose_gy).all():
+        raise InputError(f"Dose '{dose_node.GetName()}' has voxels that are not finite; choose another volume.")
+    return StoredDose(dose_node.GetName(), grid_of(dose_node), dose_gy).on(grid)
 
 
 def values_on(values: NDArray[np.float32], source: Grid, target: Grid, *, beyond: float = 0.0) -> NDArray[np.float32]:

@@ -8,6 +8,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from deeprt.errors import InputError
+
+_WITH_VALUES = ("QAbstractSpinBox", "QComboBox", "ctkSliderWidget", "qMRMLNodeComboBox")
+
 
 def allow(control: qt.QWidget, why_not: str = "") -> None:
     """Enable a control, or disable it and say in its tooltip why.
@@ -22,6 +26,14 @@ def allow(control: qt.QWidget, why_not: str = "") -> None:
         control.whatsThis = control.toolTip
     control.enabled = not why_not
     control.toolTip = "\n".join(filter(None, (control.whatsThis, why_not)))
+
+
+def reason_why_not(question: Callable[[], str]) -> str:
+    """Why something cannot be done, as is answered or as the error says that comes instead; empty if it can."""
+    try:
+        return question()
+    except InputError as error:
+        return str(error)
 
 
 def work_is_under_way() -> str:
@@ -61,6 +73,17 @@ class WheelGuard(qt.QObject):  # type: ignore[misc]  # of which mypy knows nothi
     ----------
     parent : that it goes with; keep a reference to it besides
     """
+
+    def guard_all(self, ui: object) -> None:
+        """Guard all controls of a panel that have a value.
+
+        Parameters
+        ----------
+        ui : has the widgets as attributes, as `slicer.util.childWidgetVariables` makes it
+        """
+        for control in vars(ui).values():
+            if any(control.inherits(kind) for kind in _WITH_VALUES):
+                self.guard(control)
 
     def guard(self, control: qt.QWidget) -> None:
         """Guard a control with all it is made of."""

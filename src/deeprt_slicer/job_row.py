@@ -87,7 +87,9 @@ class JobRow:
     def _show(self) -> None:
         is_busy, progress = self._work.is_busy, self._work.progress
         self._bar.maximum = 0 if is_busy and progress is None else 100  # 0: something is going on
-        self._bar.value = round(100 * progress.fraction) if is_busy and progress is not None else 0
+        done = 1.0 if self._work.has_succeeded else 0.0
+        self._bar.value = round(100 * (progress.fraction if is_busy and progress is not None else done))
+        self._bar.textVisible = is_busy or self._work.has_succeeded
         self._label.text = self._state() if is_busy else self._result
         why_not_cancel = _("It is being cancelled.") if self._is_cancelled else ""
         allow(self._cancel_button, why_not_cancel if is_busy else _("Nothing is under way."))

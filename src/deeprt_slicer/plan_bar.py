@@ -20,9 +20,10 @@ class PlanBar:
     Parameters
     ----------
     selector : qMRMLNodeComboBox; what it offers is set here
-    new_button, remove_button, try_button : QPushButtons *New*, *Remove* and *Try it*, which loads the virtual patient
+    new_button, remove_button, try_button : QPushButtons *New*, *Remove* and *Try it*
     message : says why something cannot be done
     on_change : called when another plan, or none, is in work
+    try_it : what *Try it* does; if None, it loads the virtual patient
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class PlanBar:
         session: PlanSession,
         message: MessageLine,
         on_change: Callable[[], None],
+        try_it: Callable[[], object] | None = None,
     ) -> None:
         self._selector, self._buttons = selector, (new_button, try_button)
         self._remove_button = remove_button
         self._session, self._message, self._on_change = session, message, on_change
+        self._try_it = try_it or session.load_virtual_patient
         selector.nodeTypes = [NODE_CLASS]
         selector.addAttribute(NODE_CLASS, "ModuleName", MODULE)
         selector.setNodeTypeLabel(_("plan"), NODE_CLASS)
@@ -50,7 +53,7 @@ class PlanBar:
         self._show_node = bind_node_selector(selector, self._open)
         new_button.connect("clicked()", self._new)
         remove_button.connect("clicked()", self._remove)
-        try_button.connect("clicked()", self._try_it)
+        try_button.connect("clicked()", lambda: self._do(self._try_it))
         self.show()
 
     def show(self) -> None:
@@ -67,9 +70,6 @@ class PlanBar:
 
     def _new(self) -> None:
         self._do(self._session.new_plan)
-
-    def _try_it(self) -> None:
-        self._do(self._session.load_virtual_patient)
 
     def _remove(self) -> None:
         plan = self._session.plan

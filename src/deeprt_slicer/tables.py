@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 NONE = "–"  # where there is no number
 _GOOD, _BAD = ("#d8f0dd", "#0b4f24"), ("#fbdcd9", "#7d120d")  # ground and text, for light and dark colors of Slicer
+_INK_ON_LIGHT, _INK_ON_DARK = ("#1e6b3c", "#9a3d0c"), ("#86d9a6", "#f2b084")  # good and bad
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ def text_item(
         item.setBackground(qt.QBrush(qt.QColor(ground)))
         item.setForeground(qt.QBrush(qt.QColor(ink)))
     return item
+
+
+def mark(label: qt.QLabel, is_good: bool | None, text: str) -> None:
+    """Say on a label that something holds, or that it does not, by a sign and by color; None is neither."""
+    is_dark = label.palette.color(qt.QPalette.Window).lightness() < 128
+    good, bad = _INK_ON_DARK if is_dark else _INK_ON_LIGHT
+    label.text = {True: "✓ ", False: "⚠ ", None: ""}[is_good] + text
+    label.styleSheet = {True: f"color: {good}", False: f"color: {bad}", None: ""}[is_good]
 
 
 def fit_height(table: qt.QTableWidget, *, max_rows: int = 12) -> None:

@@ -12,10 +12,8 @@ from PySide6.QtCore import QEvent, QSettings
 from PySide6.QtWidgets import QAbstractButton, QWidget
 
 from . import dialogs, faults, pythonqt, scripted, signals, slicer_app, ui_loader, views, widgets_ctk, widgets_mrml
-from .sliders import ctkRangeWidget, ctkSliderWidget
 
 _CTK = {name: kind for name, kind in vars(widgets_ctk).items() if name.startswith("ctk")}
-_CTK |= {kind.__name__: kind for kind in (ctkRangeWidget, ctkSliderWidget)}
 _MRML = widgets_mrml.STAND_INS
 ui_loader.QUiLoader.widgets = _CTK | _MRML
 QT = pythonqt.QtModule("qt", {"QUiLoader": ui_loader.QUiLoader}, with_qt=True)

@@ -4,20 +4,16 @@ A method that CTK declares neither as a slot nor as invokable does not exist for
 """
 
 from enum import IntFlag
-from pathlib import Path
 
 from PySide6.QtCore import Property, QEvent, QSize, Qt, Signal, Slot
-from PySide6.QtGui import QColor, QIcon, QPixmap
 from PySide6.QtWidgets import (
     QAbstractButton,
-    QColorDialog,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
     QMessageBox,
-    QPushButton,
+    QSlider,
     QStyle,
     QStyleOptionButton,
     QStylePainter,
@@ -106,50 +102,78 @@ class ctkCollapsibleButton(QAbstractButton):
         self.contentsCollapsed.emit(not shown)
 
 
-class ctkDoubleSpinBox(QWidget):
-    """A spin box of floating-point numbers."""
+class ctkSliderWidget(QWidget):
+    """A number, by a slider and by a spin box."""
 
     valueChanged = Signal(float)
-    editingFinished = Signal()
+    valueIsChanging = Signal(float)
     decimalsChanged = Signal(int)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._spin = QDoubleSpinBox()
-        _side_by_side(self, self._spin)
-        self._spin.valueChanged.connect(self.valueChanged)
-        self._spin.editingFinished.connect(self.editingFinished)
+        self._slider, self._spin = QSlider(Qt.Orientation.Horizontal), QDoubleSpinBox(maximum=100)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider, 1)
+        layout.addWidget(self._spin)
+        self._spin.valueChanged.connect(self._on_value)
+        self._slider.valueChanged.connect(self._on_slider)
+        self._place_slider()
 
-    alignment = stored(int, 1, apply=lambda self, value: self._spin.setAlignment(Qt.AlignmentFlag(value)))
-    readOnly = of_part(bool, "_spin", "isReadOnly", "setReadOnly")
+    value = of_part(float, "_spin", "value", "setValue")
+    minimum = Property(float, lambda self: self._spin.minimum(), lambda self, value: self._set("setMinimum", value))
+    maximum = Property(float, lambda self: self._spin.maximum(), lambda self, value: self._set("setMaximum", value))
+    singleStep = Property(float, lambda self: self._spin.singleStep(), lambda self, v: self._set("setSingleStep", v))
+    pageStep = stored(float, 10.0)
+    decimals = Property(int, lambda self: self._spin.decimals(), lambda self, value: self.setDecimals(value))
     prefix = of_part(str, "_spin", "prefix", "setPrefix")
     suffix = of_part(str, "_spin", "suffix", "setSuffix")
-    cleanText = Property(str, lambda self: self._spin.cleanText())
-    decimals = of_part(int, "_spin", "decimals", "setDecimals")
-    minimum = of_part(float, "_spin", "minimum", "setMinimum")
-    maximum = of_part(float, "_spin", "maximum", "setMaximum")
-    singleStep = of_part(float, "_spin", "singleStep", "setSingleStep")
-    value = of_part(float, "_spin", "value", "setValue")
+    tickInterval = stored(float, 0.0)
+    tickPosition = stored(int, 0)
+    tracking = of_part(bool, "_slider", "hasTracking", "setTracking")
+    spinBoxVisible = Property(bool, lambda self: not self._spin.isHidden(), lambda self, on: self._spin.setVisible(on))
+    spinBoxAlignment = stored(int, 0x20)
+    popupSlider = stored(bool, False)
+    invertedAppearance = stored(bool, False)
+    invertedControls = stored(bool, False)
 
     @Slot(float)
     def setValue(self, value):
         self._spin.setValue(value)
 
     @Slot()
-    def stepUp(self):
-        self._spin.stepUp()
+    def reset(self):
+        self._spin.setValue(self._spin.minimum())
 
-    @Slot()
-    def stepDown(self):
-        self._spin.stepDown()
+    @Slot(bool)
+    def setSpinBoxVisible(self, on):
+        self._spin.setVisible(on)
 
     @Slot(int)
     def setDecimals(self, decimals):
-        self._spin.setDecimals(decimals)
+        self._set("setDecimals", decimals)
+        self.decimalsChanged.emit(decimals)
 
-    @Slot(bool)
-    def setReadOnly(self, on):
-        self._spin.setReadOnly(on)
+    def _set(self, setter, value):
+        getattr(self._spin, setter)(value)
+        self._place_slider()
+
+    def _on_value(self, value):
+        self._place_slider()
+        self.valueIsChanging.emit(value)
+        self.valueChanged.emit(value)
+
+    def _on_slider(self, position):
+        self._spin.setValue(self._spin.minimum() + position * self._step())
+
+    def _step(self):
+        return max(self._spin.singleStep(), 10.0 ** -self._spin.decimals())
+
+    def _place_slider(self):
+        self._slider.blockSignals(True)
+        self._slider.setRange(0, round((self._spin.maximum() - self._spin.minimum()) / self._step()))
+        self._slider.setValue(round((self._spin.value() - self._spin.minimum()) / self._step()))
+        self._slider.blockSignals(False)
 
 
 class Filter(IntFlag):
@@ -183,7 +207,11 @@ class ctkPathLineEdit(QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._line, self._button = QLineEdit(), QToolButton(text="…")
-        _side_by_side(self, self._line, self._button)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._line)
+        layout.addWidget(self._button)
+        self.setFocusProxy(self._line)
         self._line.textChanged.connect(self.currentPathChanged)
         self._button.clicked.connect(self.browse)
 
@@ -206,7 +234,7 @@ class ctkPathLineEdit(QWidget):
     def browse(self):
         chooses_folder = not self.filters & Filter.Files
         name = "getExistingDirectory" if chooses_folder else "getOpenFileName"
-        path = _asked_path(name, self.label or "Select a path", self.currentPath)
+        path = dialogs.asked(QFileDialog, name, (self.label or "Select a path", self.currentPath))
         if path:
             self._line.setText(path)
 
@@ -219,116 +247,9 @@ class ctkPathLineEdit(QWidget):
         pass
 
 
-class ctkDirectoryButton(QWidget):
-    """A button that shows a folder and lets another one be chosen."""
-
-    directoryChanged = Signal(str)
-    directorySelected = Signal(str)
-    ShowDirsOnly, DontUseNativeDialog = Option.ShowDirsOnly, Option.DontUseNativeDialog
-
-    def __init__(self, *arguments):
-        super().__init__(*[a for a in arguments if isinstance(a, QWidget)])
-        self._button, self._folder = QPushButton(), str(Path.cwd())
-        _side_by_side(self, self._button)
-        self._button.clicked.connect(self.browse)
-        self._choose(next((a for a in arguments if isinstance(a, str)), self._folder))
-
-    directory = Property(str, lambda self: self._folder, lambda self, path: self._choose(path))
-    caption = stored(str, "")
-    text = stored(str, "")
-    acceptMode = stored(int, 0)
-    options = stored(int, 1)
-
-    @Slot(result=str)
-    def browse(self):
-        path = _asked_path("getExistingDirectory", self.caption, self._folder)
-        if path:
-            self._choose(path)
-            self.directorySelected.emit(path)
-        return path
-
-    def _choose(self, path):
-        changed, self._folder = path != self._folder, path
-        self._button.setText(self.text or path)
-        if changed:
-            self.directoryChanged.emit(path)
-
-
-class ctkComboBox(QComboBox):
-    """A combo box with a text for no choice."""
-
-    defaultText = stored(str, "", apply=lambda self, text: self.setPlaceholderText(text))
-    forceDefault = stored(bool, False)
-    elideMode = stored(int, 3)
-    scrollWheelEffect = stored(int, 1)
-    currentUserDataAsString = Property(
-        str, lambda self: str(self.currentData() or ""), lambda self, text: self.setCurrentUserDataAsString(text)
-    )
-
-    @Slot(str)
-    def setCurrentUserDataAsString(self, text):
-        self.setCurrentIndex(self.findData(text))
-
-
-class ctkMenuButton(QPushButton):
-    """A button with a menu at its side."""
-
-
-class ctkColorPickerButton(QPushButton):
-    """A button that shows a color and lets another one be chosen."""
-
-    colorChanged = Signal(QColor)
-    colorNameChanged = Signal(str)
-
-    def __init__(self, *arguments):
-        super().__init__(*[a for a in arguments if not isinstance(a, QColor)])
-        self._color = QColor(Qt.GlobalColor.black)
-        self.clicked.connect(self.changeColor)
-        self._choose(next((a for a in arguments if isinstance(a, QColor)), self._color))
-
-    color = Property(QColor, lambda self: self._color, lambda self, color: self._choose(color))
-    displayColorName = stored(bool, True)
-
-    @Slot(QColor)
-    def setColor(self, color):
-        self._choose(color)
-
-    @Slot(bool)
-    def setDisplayColorName(self, on):
-        self.displayColorName = on
-
-    @Slot()
-    def changeColor(self):
-        chosen = dialogs.asked(QColorDialog, "getColor", (self.text(),))
-        if chosen._qt.isValid():
-            self._choose(chosen._qt)
-
-    def _choose(self, color):
-        changed, self._color = color != self._color, QColor(color)
-        pixmap = QPixmap(16, 16)
-        pixmap.fill(self._color)
-        self.setIcon(QIcon(pixmap))
-        if self.displayColorName:
-            self.setText(self._color.name())
-        if changed:
-            self.colorChanged.emit(self._color)
-
-
 class ctkMessageBox(QMessageBox):
-    """A message box that may not be shown again."""
+    """A message box that may not be shown again; Slicer's own dialogs are such."""
 
     dontShowAgainVisible = stored(bool, False)
     dontShowAgain = stored(bool, False)
     dontShowAgainSettingsKey = stored(str, "")
-
-
-def _side_by_side(widget, *parts):
-    layout = QHBoxLayout(widget)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for part in parts:
-        layout.addWidget(part)
-    widget.setFocusProxy(parts[0])
-
-
-def _asked_path(name, title, path):
-    return dialogs.asked(QFileDialog, name, (title, path))
