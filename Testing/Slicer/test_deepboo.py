@@ -260,6 +260,20 @@ def test_two_plans_keep_their_own_beams(planner):
     assert planner.gantry == [10.0]
 
 
+def test_deepfluence_goes_on_with_the_plan_that_is_shown(planner):
+    first = planner.plan
+    other = User(planner.host, "DeepFluence")
+    assert other.plan.key == first.key
+    planner.host.open_module("DeepBOO")
+    planner.click("newPlanButton")
+    planner.set(planner.ui.gantrySpin, 10.0)
+    planner.click("addButton")
+    planner.click("continueButton")
+    assert other.plan.key == planner.plan.key != first.key
+    assert other.gantry == [10.0]
+    assert slicer.util.selectedModule() == "DeepFluence"
+
+
 def test_the_panel_follows_a_plan_that_another_module_changes(planner):
     planner.click("proposeButton")
     planner.plan.beams = (SessionBeam(BeamAngles(33.0)), SessionBeam(BeamAngles(77.0)))

@@ -1,6 +1,7 @@
 """The section *Check* of DeepBOO's panel: long work, and what it leaves."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -183,8 +184,8 @@ def test_what_comes_after_the_work_is_done_only_if_it_ended_well(user, tmp_path)
         raise InputError("The result cannot be read.")
 
     for on_done in (fails, lambda: None):
-        command = ["step", "--help"]
-        user.panel.frame.start(lambda then=on_done: work.start("Work", command, then), then=lambda: done.append(1))
+        start = partial(work.start, "Work", ["step", "--help"], on_done)
+        user.panel.frame.start(start, then=lambda: done.append(1))
         finish(user)
         assert done == ([] if on_done is fails else [1])
     assert user.ui.jobProgress.value == 100

@@ -148,14 +148,16 @@ def with_prescriptions(case: PatientCase, config: PlanningConfig) -> tuple[Proto
     unprescribed = [s.name for s in case.with_role(Role.TARGET) if s.prescription_gy is None]
     if not case.targets:
         if protocol.prescription_gy is None or not unprescribed:
+            if not unprescribed:
+                raise InputError("The case has no target; name one (command line: --prescription 'PTV=60').")
+            first = unprescribed[0]
             raise InputError(
-                f"No target has a prescription; give one, such as --prescription '{unprescribed[0]}=60'."
-                if unprescribed
-                else "The case has no target; name one, such as --prescription 'PTV=60'."
+                f"No target has a prescription; give '{first}' one (command line: --prescription '{first}=60')."
             )
         if len(unprescribed) > 1:
             raise InputError(
-                f"Several targets have no prescription ({', '.join(unprescribed)}); give them with --prescription."
+                f"Several targets have no prescription ({', '.join(unprescribed)}); give them "
+                "(command line: --prescription)."
             )
         structures = tuple(
             replace(s, prescription_gy=protocol.prescription_gy) if s.name in unprescribed else s
