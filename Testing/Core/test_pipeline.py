@@ -204,7 +204,7 @@ def test_targets_that_nothing_prescribes_are_refused():
         InputError, match=r"No target has a prescription; give 'PTV_50' one .*--prescription 'PTV_50=60'"
     ):
         with_prescriptions(unprescribed("PTV_50"), PlanningConfig(protocol="generic"))
-    with pytest.raises(InputError, match=r"Several targets have no prescription \(PTV_50, PTV_60\); give them with"):
+    with pytest.raises(InputError, match=r"Several targets have no prescription \(PTV_50, PTV_60\); give them"):
         with_prescriptions(unprescribed("PTV_50", "PTV_60"), PlanningConfig(protocol="prostate"))
     with pytest.raises(InputError, match=r"The case has no target; name one \(command line: --prescription 'PTV=60'"):
         with_prescriptions(unprescribed(), PlanningConfig(protocol="generic"))

@@ -67,11 +67,13 @@ def make_deliverable(host: Host) -> User:
 
 def write_picture(user: User, last_section: Any, path: Path) -> None:
     """Write all of a panel, in a window that is as high as it."""
-    window = user.host.main_window
-    for _attempt in range(3):  # labels become lower when the scroll bar goes
+    window, area = user.host.main_window, user.ui.scrollArea
+    area.verticalScrollBar().setValue(0)
+    area.setVerticalScrollBarPolicy(sys.modules["qt"].Qt.ScrollBarAlwaysOff)
+    for _attempt in range(3):  # labels and tables follow the width
         user.host.process_events(0.3)
         bottom = last_section.y + last_section.height + MARGIN
-        window.resize(WIDTH, window.height() + bottom - user.ui.scrollArea.viewport().height)
+        window.resize(WIDTH, window.height() + bottom - area.viewport().height)
     user.host.process_events(0.3)
     user.host.screenshot(user.module, path)
     Image.open(path).convert("RGB").save(path, optimize=True)

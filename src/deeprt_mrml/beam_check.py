@@ -268,9 +268,9 @@ def _beams(work: WorkFolder) -> list[str]:
 def _numbers_of(s: StructureReport) -> list[tuple[str, Callable[[StructureReport], float], bool]]:
     """Metrics of a structure that tell sets of beams apart: name, value, whether less is better."""
     if s.target is not None:
-        return [("D95", lambda r: r.metrics.d95_gy, False), ("D2", lambda r: r.metrics.d2_gy, True)]
+        return [("D95%", lambda r: r.metrics.d95_gy, False), ("D2%", lambda r: r.metrics.d2_gy, True)]
     if s.role is Role.ORGAN_AT_RISK:
-        return [("mean", lambda r: r.metrics.dmean_gy, True), ("D2", lambda r: r.metrics.d2_gy, True)]
+        return [("Dmean", lambda r: r.metrics.dmean_gy, True), ("D2%", lambda r: r.metrics.d2_gy, True)]
     return []
 
 
