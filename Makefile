@@ -13,8 +13,9 @@ demo: $(INSTALLED)
 	$(VENV)/bin/deeprt plan virtual:prostate --beams 7 --out demo --overwrite
 	@echo "Open demo/report.html; the DICOM study lies beside it."
 
+# One thread a process: the tensors of tests are so small that threads wait for each other longer than they work.
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 check: $(READY)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" .ci/check.sh
