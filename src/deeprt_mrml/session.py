@@ -132,7 +132,8 @@ class PlanSession:
         """Add CT and segmentation of the virtual prostate patient, and a plan for them, which is opened."""
         case = virtual_prostate(np.random.default_rng(0), VirtualPatientSettings())
         plan = self.new_plan("Virtual prostate")
-        plan.config = PlanningConfig(beams=BeamSettings(n_beams=5))  # which the network has learned to choose
+        five_beams = BeamSettings(n_beams=5)  # which the network has learned to choose
+        plan.config = PlanningConfig(n_fractions=case.n_fractions, beams=five_beams)
         plan.ct_node = ct_from_case(self.scene, case)
         plan.segmentation_node = segmentation_from_case(self.scene, case)
         return plan
