@@ -44,7 +44,7 @@ class InputsSection:
         """Show the inputs of the plan in work; they cannot be changed for a reason, if there is one."""
         ui, plan = self._ui, self._session.plan
         self._inputs.show(whyFixed)
-        whyNot = whyFixed or ("" if plan else _("There is no plan yet; press New or Try it, or choose a CT volume."))
+        whyNot = self._inputs.why_not(whyFixed)
         config = plan and self._frame.answer(lambda: plan.config)
         self._protocol.show((config and config.protocol) or "", whyNot)
         for button in (ui.loadPresetButton, ui.savePresetButton):

@@ -27,8 +27,7 @@ class InputsSection:
         wish = self._planning.wish if plan else "optimize"
         made = "" if wish == "given" else _("The wished dose is made; choose Dose volume above to give one.")
         self._inputs.show(whyFixed, why_no_dose=made)
-        noPlan = "" if plan else _("There is no plan yet; press New or Try it, or choose a CT volume.")
-        allow(self._ui.wishCombo, whyFixed or noPlan)
+        allow(self._ui.wishCombo, self._inputs.why_not(whyFixed))
         self._ui.wishCombo.setCurrentIndex(_WISHES.index(wish))
 
     def _wish(self, index):

@@ -22,7 +22,7 @@ from deeprt_mrml.made_for import Inputs, changed_part, settings_text
 from deeprt_mrml.plots import show_dvh
 from deeprt_mrml.segments import segment_colors
 from deeprt_mrml.session import PlanSession
-from deeprt_mrml.subject_hierarchy import plan_nodes
+from deeprt_mrml.subject_hierarchy import find_node
 
 OWN, REFERENCE = "this plan", "column generation"  # the two sets of beams, as charts and tables call them
 _GIVEN = "given dose"
@@ -198,8 +198,7 @@ class BeamCheck:
     def dvh_chart(self) -> slicer.vtkMRMLPlotChartNode | None:
         """Chart of the DVHs, where there is one."""
         plan = self._session.plan
-        nodes = () if plan is None else plan_nodes(self._session.scene, plan.key, "dvh")
-        return next((n for n in nodes if n.IsA("vtkMRMLPlotChartNode")), None)
+        return None if plan is None else find_node(self._session.scene, plan.key, "dvh")
 
     def _refuse(self, action: str) -> None:
         if reason := self.why_not(action):

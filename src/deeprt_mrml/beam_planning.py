@@ -16,7 +16,7 @@ from deeprt.orientation.teacher import OrganWeights
 from deeprt_mrml.fitness_ring import RING_HEIGHT_MM, radius_beyond_mm, remove_ring, show_peaks, show_ring
 from deeprt_mrml.plots import show_fitness
 from deeprt_mrml.session import PlanSession
-from deeprt_mrml.subject_hierarchy import plan_nodes
+from deeprt_mrml.subject_hierarchy import find_node
 
 _RING_HALF_LENGTH_MM = 60.0  # so that the ring is seen in slices around the isocenter, not in those far from it
 _N_PEAKS = 6  # that are marked
@@ -186,17 +186,16 @@ class BeamPlanning:
     @property
     def fitness_chart(self) -> slicer.vtkMRMLPlotChartNode | None:
         """Fitness over the gantry angle, where it was shown."""
-        return self._node("fitness", "vtkMRMLPlotChartNode")
+        return self._node("fitness")
 
     @property
     def peaks_node(self) -> slicer.vtkMRMLMarkupsFiducialNode | None:
         """Peaks of the fitness in the views, in the order of `peaks`, where they were shown."""
-        return self._node("peaks", "vtkMRMLMarkupsFiducialNode")
+        return self._node("peaks")
 
-    def _node(self, part: str, class_name: str) -> slicer.vtkMRMLNode | None:
+    def _node(self, part: str) -> slicer.vtkMRMLNode | None:
         plan = self._session.plan
-        nodes = () if plan is None else plan_nodes(self._session.scene, plan.key, part)
-        return next((n for n in nodes if n.IsA(class_name)), None)
+        return None if plan is None else find_node(self._session.scene, plan.key, part)
 
     def _do(self, edit: Callable[[BeamSession], SessionState]) -> None:
         """Edit the beams, keep them in the scene and show them."""

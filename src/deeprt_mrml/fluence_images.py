@@ -14,7 +14,7 @@ from deeprt.beams import Beam, FluenceImage
 from deeprt.geometry import Grid
 from deeprt_mrml.beam_models import beam_name
 from deeprt_mrml.coordinates import beam_to_ras, matrix_to_lps
-from deeprt_mrml.subject_hierarchy import keep_only, plan_node, plan_nodes
+from deeprt_mrml.subject_hierarchy import find_node, keep_only, plan_node
 from deeprt_mrml.volumes import array_of, color_table, set_scale, set_volume
 
 _THICKNESS_MM = 1.0  # of the one slice, along +Zb
@@ -87,12 +87,14 @@ def fluence_of_plan(
     """
     maps = []
     for number, beam in enumerate(beams, start=1):
-        for node in plan_nodes(scene, plan, _part(kind, number)):
-            try:
-                maps.append(fluence_of_image(beam, array_of(node)))
-            except ValueError:  # another image took its place
-                return ()
-    return tuple(maps) if len(maps) == len(beams) else ()
+        node = find_node(scene, plan, _part(kind, number))
+        if node is None:
+            return ()
+        try:
+            maps.append(fluence_of_image(beam, array_of(node)))
+        except ValueError:  # another image took its place
+            return ()
+    return tuple(maps)
 
 
 def fluence_image(beam: Beam, fluence: NDArray[np.floating]) -> tuple[NDArray[np.float32], Grid]:

@@ -14,7 +14,7 @@ from deeprt_mrml.isodoses import show_isodoses
 from deeprt_mrml.plots import show_dvh
 from deeprt_mrml.segments import segment_colors
 from deeprt_mrml.session import PlanSession
-from deeprt_mrml.subject_hierarchy import plan_nodes
+from deeprt_mrml.subject_hierarchy import find_node
 
 _DVH = "Synthetic DVH"  # beside that of the choice of beams
 
@@ -54,8 +54,7 @@ class FluenceReports:
     def dvh_chart(self) -> slicer.vtkMRMLPlotChartNode | None:
         """Chart of the DVHs; None before there is one."""
         plan = self._session.plan
-        nodes = () if plan is None else plan_nodes(self._session.scene, plan.key, _DVH.lower())
-        return next((n for n in nodes if n.IsA("vtkMRMLPlotChartNode")), None)
+        return None if plan is None else find_node(self._session.scene, plan.key, _DVH.lower())
 
     def show_isodoses(self, levels_percent: Sequence[float]) -> None:
         """Show isodoses of the segments' dose, in percent of the highest prescription.

@@ -21,7 +21,7 @@ from deeprt.structures import Role
 from deeprt.work_folder import ComparisonNumbers
 from deeprt_mrml.fluence_images import fluence_of_plan, show_fluence
 from deeprt_mrml.plan import Plan
-from deeprt_mrml.subject_hierarchy import plan_node, plan_nodes, remove_nodes
+from deeprt_mrml.subject_hierarchy import find_node, plan_node, remove_nodes
 from deeprt_mrml.volumes import color_table, dose_node, dose_on, set_scale, set_volume
 
 SYNTHETIC, WISHED, IDEAL = "Synthetic dose", "Wished dose", "Dose of the fluence"  # dose volumes of a plan
@@ -79,7 +79,7 @@ class GammaRow:
 
 def dose_of(plan: Plan, name: str) -> slicer.vtkMRMLScalarVolumeNode | None:
     """Dose volume of a plan; None if there is none of that name."""
-    return _first(plan, f"dose/{name}")
+    return _found(plan, f"dose/{name}")
 
 
 def show_dose(plan: Plan, name: str, dose_gy: NDArray[np.float32], case: PatientCase) -> None:
@@ -155,12 +155,12 @@ def show_comparison(plan: Plan, numbers: ComparisonNumbers, grid: Grid) -> None:
 
 def difference_of(plan: Plan) -> slicer.vtkMRMLScalarVolumeNode | None:
     """Volume of the difference to the wished dose; None if there is none."""
-    return _first(plan, _DIFFERENCE)
+    return _found(plan, _DIFFERENCE)
 
 
 def gamma_of(plan: Plan) -> slicer.vtkMRMLScalarVolumeNode | None:
     """Volume of gamma, zero where it was not evaluated; None if there is none."""
-    return _first(plan, _GAMMA)
+    return _found(plan, _GAMMA)
 
 
 def gamma_rows(plan: Plan) -> tuple[GammaRow, ...]:
@@ -218,9 +218,8 @@ def _words(criterion: Criterion) -> str:
     return f"{criterion.metric} {criterion.relation} {criterion.limit:g} {criterion.unit}"
 
 
-def _first(plan: Plan, part: str) -> slicer.vtkMRMLScalarVolumeNode | None:
-    nodes = plan_nodes(plan.scene, plan.key, part) if plan.scene is not None else ()
-    return next(iter(nodes), None)
+def _found(plan: Plan, part: str) -> slicer.vtkMRMLScalarVolumeNode | None:
+    return None if plan.scene is None else find_node(plan.scene, plan.key, part)
 
 
 def _fluence_content(plan: Plan) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def plan_node(
     part : what the node shows, unique in the plan, such as ``beam 1/axis``
     under : node of the same plan below which a new one is put in the subject hierarchy; the folder if None
     """
-    node = next((n for n in plan_nodes(scene, plan) if n.GetAttribute(_PART) == part), None)
+    node = find_node(scene, plan, part)
     if node is None:
         node = scene.AddNewNodeByClass(class_name, name)
         claim(node, plan, part)
@@ -79,6 +79,11 @@ def claim(node: slicer.vtkMRMLNode, plan: str, part: str | None = None) -> None:
 def key_of(node: slicer.vtkMRMLNode) -> str:
     """Name by which a node knows its plan; empty if it belongs to none."""
     return str(node.GetAttribute(_PLAN) or "")
+
+
+def find_node(scene: slicer.vtkMRMLScene, plan: str, part: str) -> slicer.vtkMRMLNode | None:
+    """Return the node that shows a part of a plan; None if there is none."""
+    return next((n for n in plan_nodes(scene, plan, part) if n.GetAttribute(_PART) == part), None)
 
 
 def plan_nodes(scene: slicer.vtkMRMLScene, plan: str, part: str = "") -> tuple[slicer.vtkMRMLNode, ...]:

@@ -56,12 +56,17 @@ class PlanInputs:
         self._show_dose(plan and plan.wished_dose_node)
         allow(ui.ctSelector, why_fixed)
         allow(ui.segmentationSelector, why_fixed)
-        no_plan = "" if plan else _("There is no plan yet; press New or Try it, or choose a CT volume.")
-        allow(ui.doseSelector, why_fixed or no_plan or why_no_dose)
-        allow(ui.fractionsSpin, why_fixed or no_plan)
+        why_not = self.why_not(why_fixed)
+        allow(ui.doseSelector, why_not or why_no_dose)
+        allow(ui.fractionsSpin, why_not)
         config = None if plan is None else self._frame.answer(lambda: plan.config)
-        self._machine.show((config and config.machine) or DEFAULT_MACHINE, why_fixed or no_plan)
+        self._machine.show((config and config.machine) or DEFAULT_MACHINE, why_not)
         set_value(ui.fractionsSpin, (config and config.n_fractions) or 0)
+
+    def why_not(self, why_fixed: str) -> str:
+        """Why nothing of a plan can be changed: the reason that is given, or that there is none; empty if it can."""
+        no_plan = "" if self._session.plan else _("There is no plan yet; press New or Try it, or choose a CT volume.")
+        return why_fixed or no_plan
 
     def change(self, action: Callable[[], object]) -> bool:
         """Change inputs at the user's wish; whether it was done."""
